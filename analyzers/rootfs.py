@@ -1,0 +1,514 @@
+"""Layers stacked into one view, and paths resolved inside it as the kernel would.
+
+Whiteouts and opaque directories hide only lower layers; a file over a directory removes what was below it; an
+entry under a lower symlinked directory goes where the link leads (containerd `pkg/archive/tar.go`, decisions 12).
+The mounts of the runtime lie on top (loader.md section 0). Knows no verdicts, and never holds all paths at once:
+every look-up is a search over the sorted layers, remembered.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from analyzers.accounts import Credentials
+from analyzers.entries import Entries
+from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, SymbolFacts
+
+MAX_LINKS = 40
+"""The kernel's MAXSYMLINKS: the 41st link of one look-up is ELOOP."""
+PATH_MAX = 4096
+NAME_MAX = 255
+_HARDLINK_CHAIN = 40
+
+
+class Node(NamedTuple):
+    """A path of the merged view. `entry` is never a hard link: it is the inode that the link leads to."""
+
+    path: bytes
+    entry: Entry
+    layer: int
+    """Index of the layer that brought the inode; `len(layers)` for what the runtime mounts."""
+    identity: tuple[int, bytes]
+    """Equal for hard links of one inode (device and inode equality)."""
+
+
+class Resolution(NamedTuple):
+    """Where a path leads. `node` is None exactly when `error` is set."""
+
+    node: Node | None
+    error: str
+    """"" or ENOENT, ELOOP, ENOTDIR, EACCES, ENAMETOOLONG."""
+    path: bytes
+    """Canonical path of what was found, or of where the walk stopped."""
+    links: tuple[bytes, ...] = ()
+    """Canonical paths of the symbolic links gone through, in order."""
+    dangling: bool = False
+    """The missing component is named by a symbolic link, not by the path asked for."""
+    unknown: bool = False
+    """A partial layer might have held it, or something over it."""
+
+
+class ViewNote(NamedTuple):
+    """Something odd about how layers lie over each other; becomes a finding."""
+
+    layer: int
+    note: LayerNote
+
+
+class _Place(NamedTuple):
+    node: Node
+    layers: tuple[int, ...]
+    """Of a directory: the layers that may hold something below it, topmost first."""
+
+
+class _Layer:
+    """One layer made ready for search: nothing of it lies below a symlink of a lower layer."""
+
+    __slots__ = ("entries", "facts", "incomplete", "moved", "opaques", "unread", "whiteouts")
+
+    def __init__(self, facts: LayerFacts, moved: dict[bytes, bytes] | None = None) -> None:
+        self.facts = facts
+        self.entries: Entries = facts.entries
+        self.whiteouts: Sequence[bytes] = facts.whiteouts
+        self.opaques: Sequence[bytes] = facts.opaques
+        self.moved = moved or {}
+        """New path to the path the layer itself uses, for what lies under a lower symlink."""
+        # An unread item without a path, or a partial layer that names none, means that entries are missing.
+        self.unread = frozenset(each.path for each in facts.unread)
+        self.incomplete = b"" in self.unread or (facts.coverage != Coverage.FULL and not facts.unread)
+
+    def own_path(self, path: bytes) -> bytes:
+        return self.moved.get(path, path)
+
+    def has_below(self, directory: bytes) -> bool:
+        prefix = directory + b"/"
+        return (
+            len(self.entries.below(directory)) > 0
+            or _starts_in(self.whiteouts, prefix)
+            or _contains(self.opaques, directory)
+            or _starts_in(self.opaques, prefix)
+        )
+
+
+def _contains(paths: Sequence[bytes], path: bytes) -> bool:
+    if not paths:
+        return False
+    index = bisect_left(paths, path)
+    return index < len(paths) and paths[index] == path
+
+
+def _starts_in(paths: Sequence[bytes], prefix: bytes) -> bool:
+    if not paths:
+        return False
+    index = bisect_left(paths, prefix)
+    return index < len(paths) and paths[index].startswith(prefix)
+
+
+def _directory(path: bytes, mode: int = 0o755) -> Entry:
+    return Entry(path, Kind.DIRECTORY, mode, 0, 0, 0)
+
+
+def _runtime_layer() -> LayerFacts:
+    """What Docker's init layer and runc's mounts put over every image (moby `daemon/initlayer/setup_unix.go`)."""
+    devices = {b"null": (1, 3), b"zero": (1, 5), b"full": (1, 7), b"random": (1, 8), b"urandom": (1, 9), b"tty": (5, 0)}
+    links = {b"fd": b"/proc/self/fd", b"stdin": b"/proc/self/fd/0", b"stdout": b"/proc/self/fd/1", b"stderr": b"/proc/self/fd/2"}
+    entries = [
+        _directory(b"dev"),
+        _directory(b"dev/mqueue", 0o1777),
+        _directory(b"dev/pts"),
+        _directory(b"dev/shm", 0o1777),
+        _directory(b"proc", 0o555),
+        _directory(b"sys", 0o555),
+        Entry(b"dev/ptmx", Kind.SYMLINK, 0o777, 0, 0, 0, b"pts/ptmx"),
+        Entry(b"dev/core", Kind.SYMLINK, 0o777, 0, 0, 0, b"/proc/kcore"),
+        Entry(b"etc/mtab", Kind.SYMLINK, 0o777, 0, 0, 0, b"/proc/mounts"),
+        Entry(b".dockerenv", Kind.FILE, 0o755, 0, 0, 0),
+        *(Entry(b"dev/" + name, Kind.CHARACTER_DEVICE, 0o666, 0, 0, 0, device=device) for name, device in devices.items()),
+        *(Entry(b"dev/" + name, Kind.SYMLINK, 0o777, 0, 0, 0, target) for name, target in links.items()),
+        *(Entry(b"etc/" + name, Kind.FILE, 0o644, 0, 0, 1) for name in (b"hostname", b"hosts", b"resolv.conf")),
+    ]
+    return LayerFacts(diff_id="", size_bytes=0, entries=Entries(entries), opaques=(b"dev", b"proc", b"sys"))
+
+
+class Rootfs:
+    """The merged view of `layers`, bottom first, as the processes of a container see it."""
+
+    def __init__(self, layers: Sequence[LayerFacts], *, runtime: bool = True) -> None:
+        self.layers = tuple(layers)
+        self.notes: list[ViewNote] = []
+        prepared: list[_Layer] = []
+        for index, facts in enumerate(self.layers):
+            prepared.append(self._prepare(facts, index, prepared))
+        if runtime:
+            prepared.append(_Layer(_runtime_layer()))
+        self._stack(prepared)
+        self.partial = any(layer.facts.coverage != Coverage.FULL or layer.facts.unread for layer in prepared)
+
+    def _stack(self, prepared: list[_Layer]) -> None:
+        self._layers = prepared
+        self._places: dict[bytes, _Place | None] = {}
+        self._walks: dict[tuple[bytes, bytes, bool, Credentials | None], Resolution] = {}
+        self._directories: dict[tuple[bytes, bytes, Credentials | None], tuple[_Place, tuple[bytes, ...]] | Resolution] = {}
+        self._views: dict[int, Rootfs] = {}
+        self._blind = max((index for index, layer in enumerate(prepared) if layer.incomplete), default=-1)
+        self._root = self._root_place()
+
+    def _root_place(self) -> _Place:
+        order = tuple(reversed(range(len(self._layers))))
+        for index in order:
+            entry = self._layers[index].entries.get(b"")
+            hidden = _contains(self._layers[index].opaques, b"")
+            if entry is not None and entry.kind == Kind.DIRECTORY:
+                return _Place(Node(b"", entry, index, (index, b"")), self._above_opaque_root(order))
+            if hidden:
+                break
+        return _Place(Node(b"", _directory(b""), 0, (0, b"")), self._above_opaque_root(order))
+
+    def _above_opaque_root(self, order: tuple[int, ...]) -> tuple[int, ...]:
+        for position, index in enumerate(order):
+            if _contains(self._layers[index].opaques, b""):
+                return order[: position + 1]
+        return order
+
+    @classmethod
+    def _of(cls, prepared: list[_Layer]) -> Rootfs:
+        view = cls((), runtime=False)
+        view.layers = tuple(layer.facts for layer in prepared)
+        view._stack(prepared)
+        return view
+
+    # -- layers over symlinked parents (decisions 12) --
+
+    def _prepare(self, facts: LayerFacts, index: int, lower: list[_Layer]) -> _Layer:
+        implied = _implied_directories(facts) if lower else ()
+        if not implied:
+            return _Layer(facts)
+        view = Rootfs._of(lower)
+        redirects = {}
+        for directory in implied:
+            target = view._landing(directory)
+            if target != directory:
+                redirects[directory] = target
+        if not redirects:
+            return _Layer(facts)
+        for directory, target in sorted(redirects.items()):
+            self.notes.append(ViewNote(index, LayerNote("symlinked-parent", directory, "/" + target.decode("utf-8", "replace"))))
+        return _move(facts, redirects)
+
+    def _landing(self, directory: bytes) -> bytes:
+        """Where containerd's RootPath puts `directory`: links followed, missing components kept as they are."""
+        here: list[bytes] = []
+        todo = directory.split(b"/")[::-1]
+        hops = 0
+        while todo:
+            name = todo.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                here = here[:-1]
+                continue
+            path = b"/".join([*here, name])
+            place = self._place(path)
+            if place is None or place.node.entry.kind != Kind.SYMLINK:
+                here.append(name)
+                continue
+            hops += 1
+            if hops > MAX_LINKS:
+                return directory
+            if place.node.entry.link.startswith(b"/"):
+                here = []
+            todo.extend(place.node.entry.link.split(b"/")[::-1])
+        return b"/".join(here)
+
+    # -- search --
+
+    def _place(self, path: bytes) -> _Place | None:
+        """What stands at a canonical path, or None. Iterative: a path may be thousands of directories deep."""
+        if not path:
+            return self._root
+        if path in self._places:
+            return self._places[path]
+        missing = [path]
+        parent = path.rpartition(b"/")[0]
+        while parent and parent not in self._places:
+            missing.append(parent)
+            parent = parent.rpartition(b"/")[0]
+        place = self._places[parent] if parent else self._root
+        for each in reversed(missing):
+            place = None if place is None or not place.layers else self._search(each, place)
+            self._places[each] = place
+        return place
+
+    def _child(self, parent: _Place, path: bytes) -> _Place | None:
+        if path in self._places:
+            return self._places[path]
+        place = self._places[path] = self._search(path, parent) if parent.layers else None
+        return place
+
+    def _search(self, path: bytes, parent: _Place) -> _Place | None:
+        """The look-up itself: topmost layer first, until something hides the rest."""
+        holders: list[int] = []
+        node: Node | None = None
+        for index in parent.layers:
+            layer = self._layers[index]
+            entry = layer.entries.get(path)
+            if entry is not None and entry.kind != Kind.DIRECTORY:
+                if holders:
+                    break  # a directory of a higher layer replaced it, with nothing of the lower ones below
+                return self._leaf(path, entry, index)
+            if entry is not None or layer.has_below(path):
+                holders.append(index)
+            if entry is not None and node is None:
+                node = Node(path, entry, index, (index, path))
+            if _contains(layer.whiteouts, path) or _contains(layer.opaques, path):
+                break
+        if not holders:
+            return None
+        if node is None:
+            # Parents that no layer lists are made by the unpacker: root's, 0755.
+            node = Node(path, _directory(path), holders[-1], (holders[-1], path))
+        return _Place(node, tuple(holders))
+
+    def _leaf(self, path: bytes, entry: Entry, index: int) -> _Place | None:
+        if entry.kind != Kind.HARDLINK:
+            return _Place(Node(path, entry, index, (index, entry.path)), ())
+        target = self._inode(entry, index)
+        return None if target is None else _Place(Node(path, target.entry, target.layer, target.identity), ())
+
+    def _inode(self, entry: Entry, index: int) -> Node | None:
+        """The inode a hard link names, as it stood when its layer was unpacked; the last component is not followed."""
+        for _ in range(_HARDLINK_CHAIN):
+            directory, _, name = entry.link.rpartition(b"/")
+            landing = self._view(index)._landing(directory) if directory else b""
+            path = landing + b"/" + name if landing else name
+            own = self._layers[index].entries.get(path)
+            if own is None:
+                below = self._view(index)._place(path)
+                return below.node if below is not None and below.node.entry.kind != Kind.DIRECTORY else None
+            if own.kind == Kind.DIRECTORY or own.path == entry.path:
+                return None
+            if own.kind != Kind.HARDLINK:
+                return Node(path, own, index, (index, own.path))
+            entry = own
+        return None
+
+    def _view(self, count: int) -> Rootfs:
+        """The view of the lowest `count` layers."""
+        view = self._views.get(count)
+        if view is None:
+            view = self._views[count] = Rootfs._of(self._layers[:count])
+        return view
+
+    # -- resolution --
+
+    def resolve(self, path: bytes, *, cwd: bytes = b"", follow: bool = True, creds: Credentials | None = None) -> Resolution:
+        """Walk `path` (absolute, or relative to `cwd`) inside the root.
+
+        `follow` says whether a symbolic link in the last place is followed. With `creds` every directory on the way
+        must grant search permission; without, permissions are not looked at. Never raises.
+        """
+        if creds is not None and creds.dac_override:
+            creds = None  # CAP_DAC_OVERRIDE passes every directory
+        key = (path, cwd, follow, creds)
+        found = self._walks.get(key)
+        if found is None:
+            found = self._walks[key] = self._resolve(path, cwd, follow, creds)
+        return found
+
+    def _resolve(self, path: bytes, cwd: bytes, follow: bool, creds: Credentials | None) -> Resolution:
+        if not path or b"\0" in path:
+            return Resolution(None, "ENOENT", b"")
+        if len(path) >= PATH_MAX:
+            return Resolution(None, "ENAMETOOLONG", path)
+        directory, _, name = path.rpartition(b"/")
+        absolute = path.startswith(b"/")
+        if not directory or name in (b"", b".", b".."):
+            directory, name = b"", path
+        start = self._enter(directory, b"" if absolute else cwd, creds)
+        if isinstance(start, Resolution):
+            return start
+        return self._walk(start[0], name, start[1], follow, creds)
+
+    def _enter(self, directory: bytes, cwd: bytes, creds: Credentials | None) -> tuple[_Place, tuple[bytes, ...]] | Resolution:
+        """The directory that a textual path leads to, remembered: most look-ups share theirs."""
+        key = (directory, cwd, creds)
+        known = self._directories.get(key)
+        if known is None:
+            known = self._directories[key] = self._find_directory(directory, cwd, creds)
+        return known
+
+    def _find_directory(
+        self, directory: bytes, cwd: bytes, creds: Credentials | None
+    ) -> tuple[_Place, tuple[bytes, ...]] | Resolution:
+        start = self._root
+        if cwd:
+            # A process holds its working directory open: nobody asks again whether it may go there.
+            landed = self._walk(start, cwd + b"/", (), True, None)
+            if landed.node is None:
+                return landed
+            start = self._place(landed.node.path) or start
+        if not directory:
+            return start, ()
+        step = self._walk(start, directory + b"/", (), True, creds)
+        place = None if step.node is None else self._place(step.node.path)
+        return step if place is None else (place, step.links)
+
+    def _walk(self, here: _Place, path: bytes, links: tuple[bytes, ...], follow: bool, creds: Credentials | None) -> Resolution:
+        if path.startswith(b"/"):
+            here = self._root
+        todo = path.split(b"/")[::-1]
+        link_floor = len(todo) + 1
+        while todo:
+            name = todo.pop()
+            if not name:
+                continue
+            where = here.node.path
+            if creds is not None and not may_search(here.node.entry, creds):
+                return Resolution(None, "EACCES", where, links)
+            if name == b".":
+                continue
+            if name == b"..":
+                here = self._place(where.rpartition(b"/")[0]) or self._root
+                continue
+            joined = where + b"/" + name if where else name
+            if len(name) > NAME_MAX:
+                return Resolution(None, "ENAMETOOLONG", joined, links)
+            place = self._child(here, joined)
+            if place is None:
+                return Resolution(None, "ENOENT", joined, links, len(todo) >= link_floor, self._blind >= 0)
+            entry = place.node.entry
+            if entry.kind == Kind.SYMLINK and (todo or follow):
+                if len(links) >= MAX_LINKS:
+                    return Resolution(None, "ELOOP", joined, links)
+                links = (*links, joined)
+                link_floor = min(link_floor, len(todo))
+                if not entry.link:
+                    return Resolution(None, "ENOENT", joined, links, True)
+                if entry.link.startswith(b"/"):
+                    here = self._root
+                todo.extend(entry.link.split(b"/")[::-1])
+                continue
+            if todo and entry.kind != Kind.DIRECTORY:
+                return Resolution(None, "ENOTDIR", joined, links)
+            here = place
+        node = here.node
+        return Resolution(node, "", node.path, links, unknown=node.layer < self._blind)
+
+    # -- facts --
+
+    def elf(self, node: Node) -> ElfFacts | None:
+        """ELF facts of a file; None when it is no ELF file or was not read (see `unread`)."""
+        layer = self._layers[node.layer]
+        return layer.facts.elf.get(node.entry.sha256) if node.entry.sha256 and node.entry.kind == Kind.FILE else None
+
+    def symbols(self, node: Node) -> SymbolFacts | None:
+        """Dynamic symbols; None when there are none or the section was not asked for."""
+        symbols = self._layers[node.layer].facts.symbols
+        return None if symbols is None else symbols.get(node.entry.sha256)
+
+    def text(self, node: Node) -> bytes | None:
+        """Whole content, for the few files whose text is kept (readers.py)."""
+        layer = self._layers[node.layer]
+        return layer.facts.texts.get(layer.own_path(node.entry.path))
+
+    def head(self, node: Node) -> bytes | None:
+        """The first 256 bytes of a file that begins with `#!`."""
+        layer = self._layers[node.layer]
+        return layer.facts.heads.get(layer.own_path(node.entry.path))
+
+    def unread(self, node: Node) -> bool:
+        """Whether a reader wanted this file and could not read it whole."""
+        layer = self._layers[node.layer]
+        return layer.own_path(node.entry.path) in layer.unread
+
+    def layer_of(self, node: Node) -> int | None:
+        """The layer to name to people; None for what the runtime mounts."""
+        return node.layer if node.layer < len(self.layers) else None
+
+    def may_read(self, node: Node, creds: Credentials) -> bool:
+        return creds.dac_override or _granted(node.entry, creds, 4)
+
+    def may_execute(self, node: Node, creds: Credentials) -> bool:
+        """Execute permission of a file: with CAP_DAC_OVERRIDE any x bit will do (K1, C13)."""
+        if creds.dac_override:
+            return bool(node.entry.mode & 0o111)
+        return _granted(node.entry, creds, 1)
+
+    def nodes(self) -> Iterator[Node]:
+        """Every visible path that the image brought, sorted; the root itself is left out."""
+        last = b""
+        for path in heapq.merge(*(_paths(layer.entries) for layer in self._layers[: len(self.layers)])):
+            if path == last:
+                continue
+            last = path
+            place = self._place(path)
+            if place is not None and place.node.layer < len(self.layers):
+                yield place.node
+
+
+def may_search(entry: Entry, creds: Credentials) -> bool:
+    """Whether a directory may be passed through."""
+    return creds.dac_override or _granted(entry, creds, 1)
+
+
+def _granted(entry: Entry, creds: Credentials, bit: int) -> bool:
+    """The kernel's order: owner, else group, else others; the first class that applies decides."""
+    if creds.uid == entry.uid:
+        return bool(entry.mode & (bit << 6))
+    if creds.gid == entry.gid or entry.gid in creds.groups:
+        return bool(entry.mode & (bit << 3))
+    return bool(entry.mode & bit)
+
+
+def _paths(entries: Entries) -> Iterator[bytes]:
+    for entry in entries:
+        yield entry.path
+
+
+def _implied_directories(facts: LayerFacts) -> tuple[bytes, ...]:
+    """Parents that the layer uses without listing them; only those can lie under a lower symlink."""
+    implied: set[bytes] = set()
+    last = b""
+    entries = facts.entries
+    for paths in (_paths(entries), iter(facts.whiteouts), (opaque + b"/" for opaque in facts.opaques if opaque)):
+        for path in paths:
+            parent = path.rpartition(b"/")[0]
+            if parent == last:
+                continue
+            last = parent
+            if parent and parent not in implied and entries.find(parent) < 0:
+                implied.add(parent)
+    return tuple(sorted(implied))
+
+
+def _move(facts: LayerFacts, redirects: dict[bytes, bytes]) -> _Layer:
+    """The layer with everything below a redirected directory put where it lands."""
+
+    def land(path: bytes) -> bytes:
+        parent = path
+        while parent:
+            parent = parent.rpartition(b"/")[0]
+            target = redirects.get(parent)
+            if target is not None:
+                rest = path[len(parent) + 1 :]
+                return target + b"/" + rest if target else rest
+        return path
+
+    moved: dict[bytes, bytes] = {}
+    entries: dict[bytes, Entry] = {}
+    for entry in facts.entries:
+        path = land(entry.path)
+        if path != entry.path:
+            moved[path] = entry.path
+            entry = msgspec.structs.replace(entry, path=path)
+        entries[path] = entry
+    layer = _Layer(facts, moved)
+    layer.entries = Entries(entries.values())
+    layer.whiteouts = sorted({land(path) for path in facts.whiteouts})
+    layer.opaques = sorted({redirects.get(path, land(path)) for path in facts.opaques})
+    return layer
