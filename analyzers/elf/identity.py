@@ -1,0 +1,140 @@
+"""Whether a file is a dynamic loader or a libc, which one, and what was compiled into it (G1, G2, R40, M61).
+
+Decided by content, never by name: an `ld-linux-x86-64.so.2` may be musl or gcompat's stub. Only files small enough to be
+kept whole are looked at (every loader and libc in use is below 3 MiB), and only those whose symbols or headers make it
+possible, so ordinary libraries pay for two set look-ups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+from analyzers.facts import LoaderFacts
+
+RELEASE = re.compile(rb"(?:stable|development) release version (\d+\.\d+(?:\.\d+){0,2})")
+MUSL_VERSION = re.compile(rb"\d{1,3}\.\d{1,3}\.\d{1,3}(?:-[\w.-]{1,40})?")
+DIRECTORY = re.compile(rb"(?:/[\w.+@=~-]+)+/$")
+TEXT_BYTES = 512
+GLIBC_MARK, MUSL_MARK, LIBC_MARK = b"_rtld_global", b"Dynamic Program Loader", b"GNU C Library"
+MUSL_ERROR = b"No error information"
+"""musl's first error string; present in every static program that can print an errno."""
+
+
+class Traits(NamedTuple):
+    """What decides whether a file may be a loader or carry a libc."""
+
+    soname: bytes | None
+    has_interp: bool
+    needed: bool
+    static: bool
+    """Runs without a loader: no PT_INTERP, no DT_NEEDED, no DT_SONAME, has an entry point."""
+    abi_tag: bool
+    exports: frozenset[bytes]
+    """Those of `MARKS` that the file exports."""
+
+
+MARKS = (GLIBC_MARK, b"__libc_start_main", b"stdin", b"gnu_get_libc_version", b"_r_debug")
+
+
+class Identity(NamedTuple):
+    """What the file is to a loader's eye."""
+
+    loader: LoaderFacts | None = None
+    libc_version: str = ""
+    static_libc: str = ""
+
+
+def identify(data: bytes, traits: Traits) -> Identity:
+    """`data` is the whole file; nothing is recognised without it."""
+    soname = traits.soname or b""
+    if GLIBC_MARK in traits.exports:
+        return Identity(loader=glibc_loader(data))
+    if b"gnu_get_libc_version" in traits.exports and LIBC_MARK in data:
+        return Identity(libc_version=release(data))
+    if {b"__libc_start_main", b"stdin"} <= traits.exports and MUSL_MARK in data:
+        return Identity(loader=LoaderFacts(family="musl", version=musl_version(data)))
+    if soname.startswith((b"ld-uClibc", b"ld64-uClibc")):
+        return Identity(loader=LoaderFacts(family="uclibc"))
+    if traits.has_interp or traits.needed:
+        return Identity()
+    if b"CANNOT LINK EXECUTABLE" in data:
+        return Identity(loader=LoaderFacts(family="bionic"))
+    if b"libgcompat.so" in data and b"--preload" in data and b"--argv0" in data:
+        return Identity(loader=LoaderFacts(family="gcompat"))
+    if soname.startswith((b"ld-", b"ld.so", b"ld64.")) or b"_r_debug" in traits.exports:
+        return Identity(loader=LoaderFacts(family="unknown"))
+    return Identity(static_libc=static_libc(data, traits)) if traits.static else Identity()
+
+
+def static_libc(data: bytes, traits: Traits) -> str:
+    if traits.abi_tag or LIBC_MARK in data or b"glibc-ld.so.cache" in data:
+        return "glibc"
+    return "musl" if MUSL_ERROR in data else ""
+
+
+def release(data: bytes) -> str:
+    found = RELEASE.search(data)
+    return found[1].decode() if found else ""
+
+
+def musl_version(data: bytes) -> str:
+    found = next((text for text in data.split(b"\0") if MUSL_VERSION.fullmatch(text)), b"")
+    return found.decode()
+
+
+def glibc_loader(data: bytes) -> LoaderFacts:
+    texts = data.split(b"\0")
+    dirs = system_dirs(texts)
+    return LoaderFacts(
+        family="glibc",
+        version=release(data),
+        system_dirs=dirs,
+        cache_path=first_path(texts, b"/ld.so.cache"),
+        preload_path=first_path(texts, b"/ld.so.preload"),
+        lib_token=lib_token(dirs),
+    )
+
+
+def first_path(texts: list[bytes], end: bytes) -> bytes:
+    return next((text for text in texts if text.endswith(end) and text.startswith(b"/") and len(text) <= TEXT_BYTES), b"")
+
+
+def directory(text: bytes) -> bytes:
+    """The absolute directory that `text` is or ends with (bytes of the table before may touch the first one)."""
+    if not text.endswith(b"/") or len(text) > TEXT_BYTES:
+        return b""
+    found = DIRECTORY.search(text)
+    return found[0] if found else b""
+
+
+def system_dirs(texts: list[bytes]) -> tuple[bytes, ...]:
+    """The longest run of adjacent directory names; a single-directory build has one name, standing twice in the file."""
+    runs: list[tuple[bytes, ...]] = []
+    run: list[bytes] = []
+    for text in texts:
+        name = directory(text)
+        if name and run and text != name:  # something stands before the name: a new run begins
+            runs.append(tuple(run))
+            run = []
+        if name:
+            run.append(name)
+        elif run:
+            runs.append(tuple(run))
+            run = []
+    if run:
+        runs.append(tuple(run))
+    several = [run for run in runs if len(run) > 1]
+    if several:
+        return several[0]
+    common = Counter(run for run in runs if run[0].rstrip(b"/").rpartition(b"/")[2].startswith(b"lib")).most_common(1)
+    return common[0][0] if common else ()
+
+
+def lib_token(dirs: tuple[bytes, ...]) -> bytes:
+    """$LIB: Debian's `lib/TRIPLET` when the first directory is /lib/TRIPLET/, else its last component."""
+    if not dirs:
+        return b""
+    parts = dirs[0].strip(b"/").split(b"/")
+    return b"/".join(parts) if len(parts) == 2 and parts[0] == b"lib" else parts[-1]

@@ -1,0 +1,359 @@
+"""One ELF file's bytes, fed in order, become its facts; only the ranges that matter are kept (decisions 1).
+
+Small files are kept whole. Of a big one everything is kept, within the ceiling, until PT_DYNAMIC has passed by and told where
+its tables lie; from then on only those. Tables that lie before a late PT_DYNAMIC and beyond the ceiling are reported in
+`missed`, and a second pass with them as `known_ranges` reads them. Nothing here raises on any bytes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from analyzers.elf.dynamic import (
+    DT_AUDIT,
+    DT_AUXILIARY,
+    DT_BIND_NOW,
+    DT_DEPAUDIT,
+    DT_FILTER,
+    DT_FLAGS,
+    DT_FLAGS_1,
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_NEEDED,
+    DT_RELR,
+    DT_RPATH,
+    DT_RUNPATH,
+    DT_SONAME,
+    DT_STRSZ,
+    DT_STRTAB,
+    DT_SYMBOLIC,
+    DT_TEXTREL,
+    DT_VERSYM,
+    DYNAMIC_BYTES,
+    TABLE_SIZES,
+    TABLES,
+    TAG_LIMIT,
+    Dynamic,
+    dynamic_segment,
+    read_dynamic,
+    read_name,
+    read_names,
+    read_version_definitions,
+    read_version_needs,
+)
+from analyzers.elf.header import Header, header_bytes, read_header, read_segments
+from analyzers.elf.identity import MARKS, Identity, Traits, identify
+from analyzers.elf.layouts import Layouts
+from analyzers.elf.memory import PT_LOAD, FileBytes, Memory
+from analyzers.elf.notes import (
+    INTERP_BYTES,
+    NOTE_BYTES,
+    PT_GNU_PROPERTY,
+    PT_INTERP,
+    PT_NOTE,
+    go_windows,
+    has_go_build_info,
+    read_interp,
+    read_notes,
+    read_tls,
+    stack_executable,
+)
+from analyzers.elf.relocations import Relocations, read_relocations
+from analyzers.elf.symbols import read_symbols, symbol_room
+from analyzers.facts import ElfFacts, Segment, SymbolFacts
+from analyzers.limits import Limits
+
+WHOLE_BYTES = 4 << 20
+"""Files up to this size are kept whole: every loader and libc is smaller, and their strings are wanted (G2)."""
+HEAD_BYTES = 4_096
+UNKNOWN_TABLE_BYTES = 16 << 20
+"""What is kept of a table whose size no tag tells, where no other table follows it."""
+STATIC_PIE = 0x08000000
+DEFAULT_LIMITS = Limits()
+
+
+class ElfResult(NamedTuple):
+    """What reading one ELF file gave."""
+
+    facts: ElfFacts
+    symbols: SymbolFacts | None
+    missed: tuple[tuple[int, int], ...] = ()
+    """Ranges (start, end) found to be needed after they had passed: a second pass takes them as `known_ranges`."""
+    unread: str = ""
+    """Why the facts are not whole: `elf-too-large`, `needed-limit` or `symbol-limit`; else empty."""
+
+
+class ElfReader:
+    """Fed one file's bytes in order; `finish` gives the facts. `size` is the file's size as its tar header tells."""
+
+    __slots__ = ("held", "kept", "known", "limits", "plan", "position", "settled", "size", "whole")
+
+    def __init__(self, size: int, limits: Limits = DEFAULT_LIMITS, known_ranges: tuple[tuple[int, int], ...] = ()) -> None:
+        self.size = size
+        self.limits = limits
+        self.known = known_ranges
+        self.whole = size <= min(WHOLE_BYTES, limits.elf_kept_bytes)
+        self.kept: list[tuple[int, bytes]] = []
+        self.held = 0
+        """Bytes kept so far."""
+        self.position = 0
+        self.plan: list[tuple[int, int]] | None = None
+        """Ranges wanted, once the program headers are known."""
+        self.settled = False
+        """Whether the plan has PT_DYNAMIC's tables too, so that nothing else need be kept."""
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        start, end = self.position, self.position + len(chunk)
+        self.position = end
+        if self.whole:
+            self.keep(start, bytes(chunk))
+            return
+        reserve = sum(stop - begin for begin, stop in self.wanted())
+        if not self.settled and self.held + len(chunk) + reserve <= self.limits.elf_kept_bytes:
+            self.keep(start, bytes(chunk))
+        else:
+            for begin, stop in self.wanted():
+                low, high = max(begin, start), min(stop, end)
+                if low < high and self.held + high - low <= self.limits.elf_kept_bytes:
+                    self.keep(low, bytes(chunk[low - start : high - start]))
+        if not self.settled:
+            self.learn()
+
+    def keep(self, start: int, data: bytes) -> None:
+        if data:
+            self.kept.append((start, data))
+            self.held += len(data)
+
+    def wanted(self) -> list[tuple[int, int]]:
+        return join_ranges([*(self.plan or [(0, min(HEAD_BYTES, self.size))]), *self.known])
+
+    def learn(self) -> None:
+        """Makes the plan as soon as the headers have passed, and settles it as soon as PT_DYNAMIC has."""
+        file = FileBytes(self.size, self.kept)
+        ignored: set[str] = set()
+        if self.plan is None:
+            if self.position < HEAD_BYTES:
+                return
+            header, layout = read_header(file, ignored)
+            end = header.phoff + header.phentsize * header.phnum
+            if self.position < min(end, self.size):
+                return
+            segments = read_segments(file, header, layout, ignored)
+            self.plan = header_ranges(self.size, header, layout, segments)
+        header, layout = read_header(file, ignored)
+        segments = read_segments(file, header, layout, ignored)
+        if file.missed:
+            return
+        memory = Memory(file, segments, layout.bits)
+        at = dynamic_range(memory, segments)
+        if at and self.position < min(at[1], self.size):
+            return
+        dynamic = read_dynamic(memory, segments, layout, ignored)
+        if file.missed:
+            return
+        self.plan += table_ranges(memory, dynamic, layout)
+        self.settled = True
+        self.kept = drop_unwanted(self.kept, self.wanted())
+        self.held = sum(len(data) for _, data in self.kept)
+
+    def finish(self) -> ElfResult:
+        """The facts of what was fed, however broken. A file shorter than announced is read as it is."""
+        size = self.position if self.position < self.size else self.size
+        pieces = [(0, b"".join([data for _, data in self.kept]))] if self.whole else self.kept
+        file = FileBytes(size, pieces)
+        facts, symbols = read_facts(file, self.limits)
+        missed = join_ranges([*file.missed, *(self.unkept() if file.missed else [])])
+        unread = ""
+        if missed and (self.known or sum(end - start for start, end in missed) > self.limits.elf_kept_bytes):
+            unread = "elf-too-large"
+        else:
+            unread = next((name for name in ("needed-limit", "symbol-limit") if name in facts.defects), "")
+        return ElfResult(facts, symbols, tuple(missed), unread)
+
+    def unkept(self) -> list[tuple[int, int]]:
+        """Ranges of the plan that had passed before it was made: asked for together, so that one more pass is enough."""
+        file = FileBytes(self.position, self.kept)
+        for start, end in self.wanted():
+            file.read(start, end - start)
+        return file.missed
+
+
+def read_elf(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ElfResult:
+    """The facts of a file whose bytes are all at hand."""
+    file = FileBytes(len(data), [(0, data)])
+    facts, symbols = read_facts(file, limits)
+    unread = next((name for name in ("needed-limit", "symbol-limit") if name in facts.defects), "")
+    return ElfResult(facts, symbols, (), unread)
+
+
+def join_ranges(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted, disjoint, without empty ones."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def drop_unwanted(kept: list[tuple[int, bytes]], wanted: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
+    left = []
+    for start, data in kept:
+        for low, high in wanted:
+            begin, end = max(low, start), min(high, start + len(data))
+            if begin < end:
+                left.append((begin, data[begin - start : end - start]))
+    return left
+
+
+def dynamic_range(memory: Memory, segments: tuple[Segment, ...]) -> tuple[int, int] | None:
+    segment = dynamic_segment(segments)
+    place = memory.find(segment.vaddr) if segment else None
+    if segment is None or place is None:
+        return None
+    return place.offset, place.offset + min(segment.filesz, DYNAMIC_BYTES, place.file_bytes)
+
+
+def header_ranges(size: int, header: Header, layout: Layouts, segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
+    """What the headers make worth keeping: themselves, PT_DYNAMIC, PT_INTERP, notes, and Go's mark."""
+    ranges = [(0, header_bytes(layout.bits)), (header.phoff, header.phoff + header.phentsize * header.phnum)]
+    at = dynamic_range(Memory(FileBytes(size, []), segments, layout.bits), segments)
+    if at:
+        ranges.append(at)
+    for segment in segments:
+        if segment.type == PT_INTERP:
+            ranges.append((segment.offset, segment.offset + min(segment.filesz, INTERP_BYTES)))
+            ranges.append((segment.offset + segment.filesz - 1, segment.offset + segment.filesz))
+        elif segment.type in (PT_NOTE, PT_GNU_PROPERTY):
+            ranges.append((segment.offset, segment.offset + min(segment.filesz, NOTE_BYTES)))
+    ranges += [(offset, offset + length) for offset, length in go_windows(segments)]
+    return [(max(start, 0), min(end, size)) for start, end in join_ranges(ranges)]
+
+
+def table_ranges(memory: Memory, dynamic: Dynamic | None, layout: Layouts) -> list[tuple[int, int]]:
+    """The file ranges of the dynamic section's tables; one of unknown size reaches to the next table."""
+    if dynamic is None:
+        return []
+    last = dynamic.last
+    starts = sorted({last[tag] for tag in TABLES if tag in last})
+    ranges = []
+    for tag in TABLES:
+        place = memory.find(last[tag]) if tag in last else None
+        if place is None or tag == DT_RELR:
+            continue
+        if tag in TABLE_SIZES:
+            length = last.get(TABLE_SIZES[tag], 0)
+        elif tag == DT_STRTAB and DT_STRSZ in last:
+            length = last[DT_STRSZ]
+        else:
+            following = next((start for start in starts if start > last[tag]), None)
+            length = following - last[tag] if following is not None else UNKNOWN_TABLE_BYTES
+        ranges.append((place.offset, min(place.offset + min(length, place.file_bytes), memory.file.size)))
+    return ranges
+
+
+def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts | None]:
+    """All facts that the kept bytes give; `file.missed` then tells what else would have been looked at."""
+    defects: set[str] = set()
+    header, layout = read_header(file, defects)
+    segments = read_segments(file, header, layout, defects)
+    memory = Memory(file, segments, layout.bits)
+    if any(segment.type == PT_LOAD and segment.offset + segment.filesz > file.size for segment in segments):
+        defects.add("truncated-segment")
+    interp = read_interp(file, segments, defects)
+    notes = read_notes(file, segments, header.machine, header.little, defects)
+    facts = {
+        "file_size": file.size, "ident": header.ident, "bits": header.bits, "little": header.little, "type": header.type,
+        "machine": header.machine, "version": header.version, "entry": header.entry, "flags": header.flags,
+        "ehsize": header.ehsize, "phoff": header.phoff, "phentsize": header.phentsize, "phnum": header.phnum,
+        "segments": segments, "interp": interp.path, "interp_terminated": interp.terminated, "interp_size": interp.size,
+        "gnu_stack_executable": stack_executable(segments), "tls": read_tls(segments), "abi_tag": notes.abi_tag,
+        "build_id": notes.build_id, "x86_isa_needed": notes.x86_isa_needed, "dlopen_notes": notes.dlopen,
+        "go_build_info": has_go_build_info(file, segments),
+    }  # fmt: skip
+    dynamic = read_dynamic(memory, segments, layout, defects)
+    symbols = None
+    if dynamic is not None:
+        said, symbols = read_dynamic_facts(memory, dynamic, layout, header.machine, limits, defects)
+        facts |= said
+    marks = exported_marks(symbols)
+    identity = identify_file(file, header, interp.path, notes.abi_tag is not None, facts, marks)
+    return (
+        ElfFacts(
+            **facts,  # type: ignore[arg-type]
+            loader=identity.loader,
+            libc_version=identity.libc_version,
+            static_libc=identity.static_libc,
+            exports_libc_start={b"__libc_start_main", b"stdin"} <= marks,
+            defects=tuple(sorted(defects)),
+        ),
+        symbols,
+    )
+
+
+def read_dynamic_facts(
+    memory: Memory, dynamic: Dynamic, layout: Layouts, machine: int, limits: Limits, defects: set[str]
+) -> tuple[dict[str, object], SymbolFacts | None]:
+    last = dynamic.last
+    needs, verneed_version = read_version_needs(memory, dynamic, layout, limits, defects)
+    definitions, verdef_version = read_version_definitions(memory, dynamic, layout, limits, defects)
+    room = symbol_room(memory, dynamic, layout, limits)
+    relocations: Relocations = read_relocations(memory, dynamic, layout, machine, room, defects)
+    symbols = read_symbols(memory, dynamic, layout, machine, relocations.flags, needs, definitions, limits, defects)
+    said: dict[str, object] = {
+        "dynamic": True,
+        "soname": read_name(dynamic, DT_SONAME, "DT_SONAME", defects),
+        "needed": read_names(dynamic, DT_NEEDED, limits.needed, defects),
+        "rpath": read_name(dynamic, DT_RPATH, "DT_RPATH", defects),
+        "runpath": read_name(dynamic, DT_RUNPATH, "DT_RUNPATH", defects),
+        "dt_flags": last.get(DT_FLAGS, 0),
+        "dt_flags_1": last.get(DT_FLAGS_1, 0),
+        "bind_now": DT_BIND_NOW in last,
+        "symbolic": DT_SYMBOLIC in last,
+        "textrel": DT_TEXTREL in last,
+        "filters": read_names(dynamic, DT_FILTER, limits.needed, defects),
+        "auxiliaries": read_names(dynamic, DT_AUXILIARY, limits.needed, defects),
+        "audits": read_names(dynamic, DT_AUDIT, limits.needed, defects),
+        "dep_audits": read_names(dynamic, DT_DEPAUDIT, limits.needed, defects),
+        "verneed": needs,
+        "verdef": definitions,
+        "verneed_version": verneed_version,
+        "verdef_version": verdef_version,
+        "has_versym": DT_VERSYM in last,
+        "has_gnu_hash": DT_GNU_HASH in last,
+        "has_sysv_hash": DT_HASH in last,
+        "has_relr": DT_RELR in last,
+        "relocation_types": relocations.types,
+        "plt_relocation_types": relocations.plt_types,
+        "tags": dynamic.pairs[:TAG_LIMIT],
+    }
+    return said, symbols
+
+
+def exported_marks(symbols: SymbolFacts | None) -> frozenset[bytes]:
+    """Which of the names that tell loaders and libcs apart this file exports."""
+    if symbols is None:
+        return frozenset()
+    names = b"\0" + symbols.export_names + b"\0"
+    return frozenset(mark for mark in MARKS if b"\0" + mark + b"\0" in names)
+
+
+def identify_file(
+    file: FileBytes,
+    header: Header,
+    interp: bytes | None,
+    abi_tag: bool,
+    facts: dict[str, object],
+    marks: frozenset[bytes],
+) -> Identity:
+    data = file.whole() if file.size <= WHOLE_BYTES else b""
+    if not data or header.type not in (2, 3):
+        return Identity()
+    soname, needed = facts.get("soname"), bool(facts.get("needed"))
+    pie = not facts.get("dynamic") or bool(int(str(facts.get("dt_flags_1", 0))) & STATIC_PIE)
+    static = interp is None and not needed and soname is None and header.entry != 0 and pie
+    name = soname if isinstance(soname, bytes) else None
+    return identify(data, Traits(name, interp is not None, needed, static, abi_tag, marks))

@@ -1,0 +1,229 @@
+"""The dynamic symbols: how many there are, which are reachable, and what they want or offer.
+
+The number of symbols is written nowhere in a dynamic section; as for the loader it follows from the hash tables, and for
+objects that export nothing from the relocations and from where the next table begins. A symbol counts as an export when a
+lookup could find it (G47): GNU hash first, else the System V one. Tables are read by column; a symbol costs about 1 us.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import NamedTuple
+
+from analyzers.elf.dynamic import (
+    DT_AARCH64_VARIANT_PCS,
+    DT_GNU_HASH,
+    DT_HASH,
+    DT_MIPS_GOTSYM,
+    DT_MIPS_SYMTABNO,
+    DT_SYMENT,
+    DT_SYMTAB,
+    DT_VERSYM,
+    NAME_BYTES,
+    TABLES,
+    Dynamic,
+)
+from analyzers.elf.hashes import Lookup, read_gnu_hash, read_sysv_hash
+from analyzers.elf.layouts import Layouts, numbers
+from analyzers.elf.memory import Memory
+from analyzers.elf.relocations import CALL, COPY, EM_MIPS, START
+from analyzers.facts import SymbolFacts, SymbolFlag, VersionDefinition, VersionNeed
+from analyzers.limits import Limits
+
+WEAK, TLS = int(SymbolFlag.WEAK), int(SymbolFlag.TLS)
+HIDDEN_VERSION, IFUNC, LOW_INDEX = int(SymbolFlag.HIDDEN_VERSION), int(SymbolFlag.IFUNC), int(SymbolFlag.LOW_INDEX)
+EM_AARCH64 = 183
+STB_WEAK, STT_TLS, STT_GNU_IFUNC, SHN_ABS = 2, 6, 10, 0xFFF1
+STO_AARCH64_VARIANT_PCS = 0x80
+NAMES_BYTES = 64 << 20
+"""All symbol names of one object together; a longer sum is one string referred to over and over (hostile 86)."""
+SYMBOL_NAME_BYTES = 64 << 10
+
+# By st_info: what a symbol's binding and type make of it. Bindings GLOBAL, WEAK and GNU_UNIQUE take part in lookups; types
+# NOTYPE, OBJECT, FUNC, COMMON, TLS and GNU_IFUNC can be found (G47).
+GLOBAL_BINDING = bytes(int(info >> 4 in (1, 2, 10)) for info in range(256))
+FINDABLE_TYPE = bytes(int(info & 15 in (0, 1, 2, 5, 6, 10)) for info in range(256))
+KIND_FLAGS = bytes(
+    (WEAK if info >> 4 == STB_WEAK else 0) | (TLS if info & 15 == STT_TLS else 0) | (IFUNC if info & 15 == STT_GNU_IFUNC else 0)
+    for info in range(256)
+)
+
+
+class Columns(NamedTuple):
+    """The symbol table by column."""
+
+    names: array[int]
+    infos: bytes
+    others: bytes
+    sections: array[int]
+    values: array[int]
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
+
+
+def symbol_room(memory: Memory, dynamic: Dynamic, layout: Layouts, limits: Limits) -> int:
+    """How many symbols can lie between DT_SYMTAB and the end of its segment's file part."""
+    address = dynamic.last.get(DT_SYMTAB)
+    return 0 if address is None else min(memory.room(address) // layout.symbol.format.size, limits.symbols)
+
+
+def read_columns(memory: Memory, address: int, count: int, layout: Layouts) -> Columns:
+    size = layout.symbol.format.size
+    data = memory.read(address, count * size)
+    data = data[: len(data) - len(data) % size]
+    at = layout.symbol.offsets
+    return Columns(
+        names=numbers("I", data, layout.little)[at["st_name"] // 4 :: size // 4],
+        infos=data[at["st_info"] :: size],
+        others=data[at["st_other"] :: size],
+        sections=numbers("H", data, layout.little)[at["st_shndx"] // 2 :: size // 2],
+        values=numbers(layout.word, data, layout.little)[at["st_value"] // layout.word_bytes :: size // layout.word_bytes],
+    )
+
+
+def count_symbols(dynamic: Dynamic, layout: Layouts, room: int, lookup: Lookup | None, flags: bytearray) -> int:
+    """The least number that every table agrees with; at most `room`."""
+    used = max(len(flags.rstrip(b"\0")), dynamic.last.get(DT_MIPS_SYMTABNO, 0), lookup.size if lookup else 0)
+    if lookup is None or not lookup.exact:
+        start = dynamic.last[DT_SYMTAB]
+        following = min((dynamic.last[tag] for tag in TABLES if dynamic.last.get(tag, 0) > start), default=0)
+        used = max(used, (following - start) // layout.symbol.format.size)
+    return min(used, room)
+
+
+def read_symbols(
+    memory: Memory,
+    dynamic: Dynamic,
+    layout: Layouts,
+    machine: int,
+    flags: bytearray,
+    needs: tuple[VersionNeed, ...],
+    definitions: tuple[VersionDefinition, ...],
+    limits: Limits,
+    defects: set[str],
+) -> SymbolFacts | None:
+    """None without a symbol table."""
+    address = dynamic.last.get(DT_SYMTAB)
+    room = len(flags)
+    if address is None or not room:
+        return None
+    if dynamic.last.get(DT_SYMENT, layout.symbol.format.size) != layout.symbol.format.size:
+        defects.add("bad-dynamic:DT_SYMENT")
+    gnu = read_gnu_hash(memory, dynamic, layout, room, defects) if DT_GNU_HASH in dynamic.last else None
+    sysv = read_sysv_hash(memory, dynamic, layout, machine, room, defects) if DT_HASH in dynamic.last else None
+    lookup = gnu or sysv
+    count = count_symbols(dynamic, layout, room, sysv or gnu, flags)
+    if lookup is not None and lookup.size > count:
+        count = lookup.size
+    columns = read_columns(memory, address, count, layout)
+    if machine == EM_MIPS:
+        mark_global_got(dynamic, columns, flags)
+    if machine == EM_AARCH64 and DT_AARCH64_VARIANT_PCS in dynamic.last:
+        for index, other in enumerate(columns.others):
+            if other & STO_AARCH64_VARIANT_PCS and flags[index] & CALL:
+                flags[index] |= START
+    versym = numbers("H", memory.read(dynamic.last[DT_VERSYM], 2 * count) if DT_VERSYM in dynamic.last else b"", layout.little)
+    if DT_VERSYM in dynamic.last and len(versym) < columns.size:
+        defects.add("bad-dynamic:DT_VERSYM")
+    reachable = lookup.reachable(columns.size) if lookup else bytes(columns.size)
+    return collect(dynamic, columns, versym, flags, reachable, version_names(needs, definitions), limits, defects)
+
+
+def version_names(needs: tuple[VersionNeed, ...], definitions: tuple[VersionDefinition, ...]) -> dict[int, bytes]:
+    """Version names by index; definitions come last, as in dl-version.c, and the base definition names nothing (G48)."""
+    names = {need.index & 0x7FFF: need.version for need in needs}
+    names.update({definition.index & 0x7FFF: definition.version for definition in definitions if not definition.base})
+    return names
+
+
+def mark_global_got(dynamic: Dynamic, columns: Columns, flags: bytearray) -> None:
+    """MIPS binds the symbols from DT_MIPS_GOTSYM on through the GOT; functions with a stub (a value) wait for their call."""
+    first, end = dynamic.last.get(DT_MIPS_GOTSYM), dynamic.last.get(DT_MIPS_SYMTABNO, 0)
+    if first is None:
+        return
+    for index in range(first, min(end, columns.size, len(flags))):
+        if columns.sections[index] == 0:
+            flags[index] |= CALL if columns.values[index] and columns.infos[index] & 15 == 2 else START
+
+
+def collect(
+    dynamic: Dynamic,
+    columns: Columns,
+    versym: array[int],
+    flags: bytearray,
+    reachable: bytes | bytearray,
+    version_by_index: dict[int, bytes],
+    limits: Limits,
+    defects: set[str],
+) -> SymbolFacts:
+    versions = (b"", *dict.fromkeys(name for name in version_by_index.values() if name))
+    position = {name: at for at, name in enumerate(versions)}
+    at_index = {index: position[name] for index, name in version_by_index.items()}
+    if len(versym) < columns.size:
+        versym = versym + array("H", bytes(2 * (columns.size - len(versym))))
+    versioned = bool(version_by_index) or any(versym)
+    strings = dynamic.strings
+    data, find, size = strings.data, strings.data.find, len(strings.data)
+    import_names: list[bytes] = []
+    import_versions: list[int] = []
+    import_flags = bytearray()
+    export_names: list[bytes] = []
+    export_versions: list[int] = []
+    export_flags = bytearray()
+    spent = 0
+    rows = zip(
+        columns.names, columns.infos, columns.others, columns.sections, columns.values, versym, flags, reachable, strict=False
+    )
+    for offset, info, other, section, value, version, bound, found in rows:
+        if not GLOBAL_BINDING[info] or other & 3 in (1, 2) or not offset:
+            continue  # STB_LOCAL, hidden and internal symbols need no lookup and are not found (G47, G53)
+        if section:
+            offered = found and FINDABLE_TYPE[info] and (value or section == SHN_ABS or info & 15 == STT_TLS)
+            wanted = bound & COPY
+            if not offered and not wanted:
+                continue
+        else:
+            offered, wanted = 0, 1
+        end = find(b"\0", offset, offset + NAME_BYTES) if offset < size else -1
+        if end >= 0:
+            name = data[offset:end]
+        else:
+            longer = strings.get(offset, SYMBOL_NAME_BYTES)
+            spent += SYMBOL_NAME_BYTES
+            if longer is None:
+                defects.add("bad-symbol-name")
+                if spent > 4 * NAMES_BYTES:
+                    defects.add("symbol-limit")
+                    break
+                continue
+            name = longer
+        spent += len(name)
+        if spent > NAMES_BYTES + 4 * size:
+            defects.add("symbol-limit")
+            break
+        index = version & 0x7FFF
+        if wanted:
+            import_names.append(name)
+            import_versions.append(at_index.get(index, 0))
+            import_flags.append(bound | (KIND_FLAGS[info] & 3))
+        if offered:
+            export_names.append(name)
+            export_versions.append(at_index.get(index, 0))
+            export_flags.append(
+                KIND_FLAGS[info] | (HIDDEN_VERSION if version & 0x8000 else 0) | (LOW_INDEX if index < 3 and versioned else 0)
+            )
+    return SymbolFacts(
+        versions=versions,
+        import_names=b"\0".join(import_names),
+        import_versions=little_endian(import_versions),
+        import_flags=bytes(import_flags),
+        export_names=b"\0".join(export_names),
+        export_versions=little_endian(export_versions),
+        export_flags=bytes(export_flags),
+    )
+
+
+def little_endian(indexes: list[int]) -> bytes:
+    return numbers("H", array("H", indexes).tobytes(), True).tobytes() if indexes else b""
