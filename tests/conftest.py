@@ -1,0 +1,30 @@
+"""Fixtures that more than one part shares. What is absent on a machine is skipped with its reason; on CI it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests.engine import Engine, EngineAbsent, started
+
+
+def absent(reason: str) -> NoReturn:
+    """Skips the test that asks, or fails it on CI, where nothing may be missing."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A Docker engine of this test process, started when first asked for."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(started())
+        except EngineAbsent as error:
+            absent(str(error))
+        yield running
