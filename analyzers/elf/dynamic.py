@@ -39,6 +39,8 @@ DYNAMIC_BYTES = 8 << 20
 """Of a dynamic section without DT_NULL this much is read; 200,000 DT_NEEDED are half of it (hostile 85)."""
 TAG_LIMIT = 8_192
 NAME_BYTES = 4_096
+NAMES_BYTES = 2 << 20
+"""All names of one list together: a longer sum is one string referred to over and over (hostile 86)."""
 TABLE_START_BYTES = 16 << 10
 STRING_TABLE_BYTES = 64 << 20
 VER_FLG_BASE, VER_FLG_WEAK = 1, 2
@@ -130,16 +132,18 @@ def read_names(dynamic: Dynamic, tag: int, limit: int, defects: set[str]) -> tup
     offsets = [value for key, value in dynamic.pairs if key == tag]
     if len(offsets) > limit:
         defects.add("needed-limit" if tag == DT_NEEDED else "list-limit")
-    known: dict[int, bytes | None] = {}
     names = []
+    room = NAMES_BYTES
     for offset in offsets[:limit]:
-        if offset not in known:
-            known[offset] = dynamic.strings.get(offset)
-        name = known[offset]
+        name = dynamic.strings.get(offset)
         if name is None:
             defects.add(f"bad-dynamic:{LISTS[tag]}")
-        else:
-            names.append(name)
+            continue
+        room -= len(name)
+        if room < 0:
+            defects.add("needed-limit" if tag == DT_NEEDED else "list-limit")
+            break
+        names.append(name)
     return tuple(names)
 
 
@@ -165,7 +169,7 @@ def read_version_needs(
     table = Table(memory, start)
     needs: list[VersionNeed] = []
     seen: set[int] = set()
-    position = 0
+    position = spent = 0
     while position not in seen:
         seen.add(position)
         record = table.get(position, 16)
@@ -190,6 +194,10 @@ def read_version_needs(
             if name is None:
                 defects.add("bad-dynamic:DT_VERNEED")
             else:
+                spent += len(file) + len(name)
+                if spent > NAMES_BYTES:
+                    defects.add("version-limit")
+                    return tuple(needs), 1
                 needs.append(VersionNeed(file, name, bool(flags & VER_FLG_WEAK), index))
             if not step:
                 break
@@ -211,7 +219,7 @@ def read_version_definitions(
     table = Table(memory, start)
     definitions: list[VersionDefinition] = []
     seen: set[int] = set()
-    position = 0
+    position = spent = 0
     while position not in seen:
         seen.add(position)
         record = table.get(position, 20)
@@ -227,6 +235,10 @@ def read_version_definitions(
         if name is None:
             defects.add("bad-dynamic:DT_VERDEF")
         else:
+            spent += len(name)
+            if spent > NAMES_BYTES:
+                defects.add("version-limit")
+                break
             definitions.append(VersionDefinition(name, index & 0x7FFF, bool(flags & VER_FLG_BASE)))
         if not following:
             break

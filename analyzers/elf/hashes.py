@@ -1,11 +1,14 @@
 """The two hash tables of dynamic symbols: how many symbols they tell of, and which of them a lookup can reach (G47).
 
 Both tables are walked as the loaders walk them, with every number bounded by what is mapped: a bucket or a chain that
-leaves the file ends there (hostile 84). Mirrors elf/dl-lookup.c do_lookup_x and elf/dl-setup_hash.c.
+leaves the file ends there (hostile 84). Names are hashed again only for a sample; when one of those would not be found, for
+all. Mirrors elf/dl-lookup.c do_lookup_x and elf/dl-setup_hash.c.
 """
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable
 from typing import NamedTuple
 
 from analyzers.elf.dynamic import DT_GNU_HASH, DT_HASH, Dynamic
@@ -14,6 +17,21 @@ from analyzers.elf.memory import Memory
 
 WIDE_SYSV_HASH = frozenset({22, 0x9026})
 """s390 and alpha: entries of the System V table are words of the class."""
+LOW_BIT = bytes(value & 1 for value in range(256))
+SAMPLE = 8
+REHASH_BYTES = 4 << 20
+"""Of a table with stale hashes so many bytes of names are hashed again; the names after them count as unreachable."""
+
+
+class GnuTable(NamedTuple):
+    """The numbers one lookup in DT_GNU_HASH uses."""
+
+    first: int
+    shift: int
+    bloom: array[int]
+    bits: int
+    buckets: array[int]
+    chains: array[int]
 
 
 class Lookup(NamedTuple):
@@ -21,91 +39,116 @@ class Lookup(NamedTuple):
 
     size: int
     """One more than the highest symbol index the table knows."""
-    first: int
-    """Lowest symbol index that can be in the table."""
-    holes: frozenset[int]
-    """Indexes from `first` on that no bucket leads to."""
     exact: bool
-    """whether `size` is the size of the symbol table."""
-
-    def reachable(self, count: int) -> bytearray:
-        """One byte a symbol: 1 where a lookup can end."""
-        found = bytearray(min(self.first, count)) + b"\1" * (min(self.size, count) - min(self.first, count))
-        for hole in self.holes:
-            if hole < len(found):
-                found[hole] = 0
-        return found + bytes(count - len(found))
+    """Whether `size` is the size of the symbol table."""
+    reach: bytearray
+    """One byte a symbol: 1 where a lookup can end."""
+    table: GnuTable | None = None
 
 
-def read_gnu_hash(memory: Memory, dynamic: Dynamic, layout: Layouts, room: int, defects: set[str]) -> Lookup | None:
+def read_gnu_hash(memory: Memory, dynamic: Dynamic, layout: Layouts, room: int, defects: set[str]) -> Lookup:
+    """A table without buckets defines nothing, and that is no fault: do_lookup_x passes over it."""
     address = dynamic.last[DT_GNU_HASH]
     head = numbers("I", memory.read(address, 16), layout.little)
-    if len(head) < 4 or not head[0]:
+    if len(head) < 4:
         defects.add("bad-dynamic:DT_GNU_HASH")
-        return None
-    bucket_count, first, bloom_words = head[0], head[1], head[2]
+        return Lookup(0, False, bytearray())
+    bucket_count, first, bloom_words, shift = head
+    nothing = Lookup(first if first < room else 0, False, bytearray(first if first < room else 0))
     if bloom_words & (bloom_words - 1) or not bloom_words:  # dl-setup_hash.c asserts a power of two
         defects.add("bad-dynamic:DT_GNU_HASH")
     buckets_at = address + 16 + bloom_words * layout.word_bytes
     chains_at = buckets_at + 4 * bucket_count
     if 4 * bucket_count > memory.room(buckets_at):
         defects.add("bad-dynamic:DT_GNU_HASH")
-        return None
+        return nothing
     buckets = numbers("I", memory.read(buckets_at, 4 * bucket_count), layout.little)
-    starts = set(buckets)
-    starts.discard(0)
-    stray = {start for start in starts if start < first or start >= room}
-    if stray:
+    starts = bytearray(room)
+    for start in buckets:
+        if first <= start < room:
+            starts[start] = 1
+        elif start:
+            defects.add("bad-dynamic:DT_GNU_HASH")
+    top = starts.rfind(1)
+    if top < 0:
+        return nothing
+    # Chains lie one behind the other: up to the last bucket's start, then on to the first end mark.
+    data = memory.peek(chains_at, 4 * (room - first))
+    ends = data[(0 if layout.little else 3) :: 4].translate(LOW_BIT)
+    last = ends.find(1, top - first)
+    if last < 0:
+        data = memory.read(chains_at, 4 * (top + 1 - first))
+        ends = data[(0 if layout.little else 3) :: 4].translate(LOW_BIT)
+        last = len(ends) - 1
         defects.add("bad-dynamic:DT_GNU_HASH")
-        starts -= stray
-    if not starts:
-        return Lookup(min(first, room), min(first, room), frozenset(), exact=False)
-    # Chains lie one behind the other: read up to the last bucket's start, then on to the first end mark.
-    top = max(starts)
-    chains = numbers("I", memory.read(chains_at, 4 * (top + 1 - first)), layout.little)
-    while len(chains) == top + 1 - first and not chains[-1] & 1 and top + 1 < room:
-        step = min(256, room - top - 1)
-        more = numbers("I", memory.peek(chains_at + 4 * (top + 1 - first), 4 * step), layout.little)
-        if not more:
-            more = numbers("I", memory.read(chains_at + 4 * (top + 1 - first), 4), layout.little)
-        if not more:
-            break
-        end = next((index for index, value in enumerate(more) if value & 1), len(more) - 1)
-        chains += more[: end + 1]
-        top += end + 1
-    if not chains or not chains[-1] & 1:
-        defects.add("bad-dynamic:DT_GNU_HASH")
-    begins = {index for index, value in enumerate(chains, first + 1) if value & 1}
-    begins.add(first)
-    begins.discard(first + len(chains))
-    holes = find_holes(begins, starts, first, len(chains)) if begins != starts else frozenset()
-    return Lookup(first + len(chains), first, holes, exact=True)
+    size = first + last + 1
+    begins = b"\1" + ends[:last]
+    reach = bytearray(first) + (b"\1" * (last + 1) if starts[first:size] == begins else reached(starts[first:size], begins))
+    chains = numbers("I", data[: 4 * (last + 1)], layout.little)
+    bloom = numbers(layout.word, memory.read(address + 16, bloom_words * layout.word_bytes), layout.little)
+    return Lookup(size, True, reach, GnuTable(first, shift, bloom, layout.bits, buckets, chains))
 
 
-def find_holes(begins: set[int], starts: set[int], first: int, length: int) -> frozenset[int]:
-    """Symbols that precede every bucket's start within their chain: no bucket leads there."""
-    holes = set()
-    reached = False
-    for index in range(first, first + length):
-        if index in starts:
-            reached = True
-        elif index in begins:
-            reached = False
-        if not reached:
-            holes.add(index)
-    return frozenset(holes)
+def reached(starts: bytearray, begins: bytes) -> bytearray:
+    """A symbol is found when some bucket starts at it or before it within its chain."""
+    found = bytearray(len(begins))
+    on = 0
+    for index, (start, begin) in enumerate(zip(starts, begins, strict=True)):
+        on = 1 if start else 0 if begin else on
+        found[index] = on
+    return found
 
 
-def read_sysv_hash(
-    memory: Memory, dynamic: Dynamic, layout: Layouts, machine: int, room: int, defects: set[str]
-) -> Lookup | None:
+def gnu_hash(name: bytes) -> int:
+    value = 5381
+    for byte in name:
+        value = (value * 33 + byte) & 0xFFFFFFFF
+    return value
+
+
+def findable(table: GnuTable, name: bytes, index: int) -> bool:
+    """Whether a lookup of `name` ends at symbol `index`."""
+    value = gnu_hash(name)
+    if table.bloom:
+        word = table.bloom[(value // table.bits) & (len(table.bloom) - 1)]
+        if not (word >> (value % table.bits)) & (word >> ((value >> (table.shift & 31)) % table.bits)) & 1:
+            return False
+    start = table.buckets[value % len(table.buckets)]
+    if not table.first <= start <= index or (table.chains[index - table.first] ^ value) >> 1:
+        return False
+    return not any(link & 1 for link in table.chains[start - table.first : index - table.first])
+
+
+def drop_stale(lookup: Lookup, name_at: Callable[[int], bytes | None]) -> None:
+    """Clears `reach` of symbols whose name no longer has the hash it stands under (a renamed string, a zeroed filter)."""
+    table = lookup.table
+    if table is None:
+        return
+    count = lookup.size - table.first
+    step = max(count // SAMPLE, 1)
+    if all(found(lookup, table, name_at, index) for index in range(table.first, lookup.size, step)):
+        return
+    spent = 0
+    for index in range(table.first, lookup.size):
+        name = name_at(index) if spent < REHASH_BYTES else None
+        spent += len(name or b"") + 16
+        if name is None or not findable(table, name, index):
+            lookup.reach[index] = 0
+
+
+def found(lookup: Lookup, table: GnuTable, name_at: Callable[[int], bytes | None], index: int) -> bool:
+    name = name_at(index)
+    return not lookup.reach[index] or (name is not None and findable(table, name, index))
+
+
+def read_sysv_hash(memory: Memory, dynamic: Dynamic, layout: Layouts, machine: int, room: int, defects: set[str]) -> Lookup:
     address = dynamic.last[DT_HASH]
     code = "Q" if machine in WIDE_SYSV_HASH and layout.bits == 64 else "I"
     width = 8 if code == "Q" else 4
     head = numbers(code, memory.read(address, 2 * width), layout.little)
-    if len(head) < 2 or not head[0]:
+    if len(head) < 2:
         defects.add("bad-dynamic:DT_HASH")
-        return None
+        return Lookup(0, False, bytearray())
     bucket_count, chain_count = head
     available = max(memory.room(address) // width - 2, 0)
     if bucket_count > available or chain_count > available - bucket_count:
@@ -114,13 +157,12 @@ def read_sysv_hash(
     count = min(chain_count, available - bucket_count, room)
     table = numbers(code, memory.read(address + 2 * width, width * (bucket_count + count)), layout.little)
     buckets, chains = table[:bucket_count], table[bucket_count:]
-    found = bytearray(count)
+    reach = bytearray(count)
     for start in buckets:
         index = start
-        while 0 < index < len(chains) and not found[index]:
-            found[index] = 1
+        while 0 < index < len(chains) and not reach[index]:
+            reach[index] = 1
             index = chains[index]
         if index >= len(chains):
             defects.add("bad-dynamic:DT_HASH")
-    holes = frozenset(index for index, seen in enumerate(found) if not seen) if 0 in found[1:] else frozenset({0})
-    return Lookup(count, 0, holes, exact=chain_count == count)
+    return Lookup(count, chain_count == count, reach)

@@ -15,7 +15,7 @@ from analyzers.facts import LoaderFacts
 
 RELEASE = re.compile(rb"(?:stable|development) release version (\d+\.\d+(?:\.\d+){0,2})")
 MUSL_VERSION = re.compile(rb"\d{1,3}\.\d{1,3}\.\d{1,3}(?:-[\w.-]{1,40})?")
-DIRECTORY = re.compile(rb"(?:/[\w.+@=~-]+)+/$")
+PATH_BYTES = b"/.+@=~-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEXT_BYTES = 512
 GLIBC_MARK, MUSL_MARK, LIBC_MARK = b"_rtld_global", b"Dynamic Program Loader", b"GNU C Library"
 MUSL_ERROR = b"No error information"
@@ -105,8 +105,9 @@ def directory(text: bytes) -> bytes:
     """The absolute directory that `text` is or ends with (bytes of the table before may touch the first one)."""
     if not text.endswith(b"/") or len(text) > TEXT_BYTES:
         return b""
-    found = DIRECTORY.search(text)
-    return found[0] if found else b""
+    tail = text[len(text.rstrip(PATH_BYTES)) :]
+    start = tail.find(b"/")
+    return tail[start:] if 0 <= start < len(tail) - 1 and b"//" not in tail else b""
 
 
 def system_dirs(texts: list[bytes]) -> tuple[bytes, ...]:

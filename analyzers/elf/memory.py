@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from analyzers.facts import Segment
 
 PAGE = 4096
 PT_LOAD = 1
+OVERLAPPING = 128
+"""Of segments that overlap, which no linker makes, so many are followed."""
 ZEROS = 64 << 10
 """The most zero-filled bytes one read gives: nothing of interest lies in .bss."""
 
@@ -83,17 +86,27 @@ class Place(NamedTuple):
 class Memory:
     """A file's address space before relocation."""
 
-    __slots__ = ("file", "mask", "runs")
+    __slots__ = ("disjoint", "file", "mask", "runs", "starts")
 
     def __init__(self, file: FileBytes, segments: Sequence[Segment], bits: int) -> None:
         self.file = file
         self.mask = (1 << bits) - 1
-        self.runs = [map_segment(segment, file.size) for segment in reversed(segments) if segment.type == PT_LOAD]
+        runs = [map_segment(segment, file.size) for segment in segments if segment.type == PT_LOAD]
+        ordered = sorted(runs)
+        self.disjoint = all(run.memory_end <= after.start for run, after in pairwise(ordered))
+        self.runs = ordered if self.disjoint else runs[: -OVERLAPPING - 1 : -1]
+        """By address; where some overlap, the last of the file first, because later segments lie over earlier ones."""
+        self.starts = [run.start for run in ordered] if self.disjoint else []
 
     def find(self, address: int) -> Place | None:
         """Where the byte at `address` comes from; None when nothing is mapped there."""
         address &= self.mask
-        for run in self.runs:
+        if self.disjoint:
+            at = bisect_right(self.starts, address) - 1
+            runs = self.runs[at : at + 1] if at >= 0 else ()
+        else:
+            runs = self.runs
+        for run in runs:
             if run.start <= address < run.memory_end:
                 return Place(address - run.delta, max(run.file_end - address, 0), run.memory_end - address)
         return None

@@ -12,7 +12,7 @@ from analyzers.elf.memory import PT_LOAD, FileBytes
 from analyzers.facts import Segment
 
 PT_INTERP, PT_NOTE, PT_TLS = 3, 4, 7
-PT_GNU_STACK, PT_GNU_PROPERTY = 0x6474E551, 0x6474E553
+PT_GNU_STACK, PT_GNU_RELRO, PT_GNU_PROPERTY = 0x6474E551, 0x6474E552, 0x6474E553
 PF_X, PF_W = 1, 2
 NT_GNU_ABI_TAG, NT_GNU_BUILD_ID, NT_GNU_PROPERTY = 1, 3, 5
 NT_FDO_DLOPEN = 0x407C0C0A
@@ -20,10 +20,12 @@ GNU_PROPERTY_X86_ISA_1_NEEDED = 0xC0008002
 X86 = frozenset({3, 6, 62})
 NOTE_BYTES = 1 << 20
 NOTE_LIMIT = 1_024
+NOTE_SEGMENTS = 32
 INTERP_BYTES = 4_096
 GO_MAGIC = b"\xff Go buildinf:"
 GO_WINDOW = 1 << 20
-"""Of each writable segment this much is searched for Go's build information, which the linker puts first."""
+"""So much of the data is searched for Go's build information, which the linker puts first."""
+GO_WINDOWS = 4
 
 
 class Notes(NamedTuple):
@@ -60,9 +62,7 @@ def read_notes(file: FileBytes, segments: tuple[Segment, ...], machine: int, lit
     abi_tag: tuple[int, int, int, int] | None = None
     build_id, isa, count = b"", 0, 0
     dlopen: list[bytes] = []
-    for segment in segments:
-        if segment.type not in (PT_NOTE, PT_GNU_PROPERTY):
-            continue
+    for segment in note_segments(segments, defects):
         align = 8 if segment.align == 8 else 4
         data = file.read(segment.offset, min(segment.filesz, NOTE_BYTES))
         at = 0
@@ -94,6 +94,13 @@ def read_notes(file: FileBytes, segments: tuple[Segment, ...], machine: int, lit
     return Notes(abi_tag, build_id, isa, tuple(dlopen))
 
 
+def note_segments(segments: tuple[Segment, ...], defects: set[str]) -> list[Segment]:
+    found = [segment for segment in segments if segment.type in (PT_NOTE, PT_GNU_PROPERTY)]
+    if len(found) > NOTE_SEGMENTS:
+        defects.add("note-limit")
+    return found[:NOTE_SEGMENTS]
+
+
 def isa_needed(properties: bytes, align: int, order: Literal["little", "big"]) -> int:
     at = needed = 0
     while at + 8 <= len(properties):
@@ -123,12 +130,17 @@ def read_tls(segments: tuple[Segment, ...]) -> tuple[int, int] | None:
 
 
 def go_windows(segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
-    """The (offset, size) where Go's linker puts build information: the beginning of writable segments."""
-    return [
-        (segment.offset, min(segment.filesz, GO_WINDOW))
-        for segment in segments
-        if segment.type == PT_LOAD and segment.flags & PF_W and segment.filesz
-    ][:4]
+    """The (offset, size) where linkers put Go's build information: the beginning of the data, which in a file linked with
+    a relocation-read-only part comes after that part."""
+    windows = []
+    for segment in segments:
+        if segment.type == PT_LOAD and segment.flags & PF_W and segment.filesz:
+            windows.append((segment.offset, min(segment.filesz, GO_WINDOW)))
+        elif segment.type == PT_GNU_RELRO and segment.filesz:
+            windows.append((segment.offset + segment.filesz, GO_WINDOW))
+        if len(windows) == GO_WINDOWS:
+            break
+    return windows
 
 
 def has_go_build_info(file: FileBytes, segments: tuple[Segment, ...]) -> bool:

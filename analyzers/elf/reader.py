@@ -1,8 +1,8 @@
 """One ELF file's bytes, fed in order, become its facts; only the ranges that matter are kept (decisions 1).
 
-Small files are kept whole. Of a big one everything is kept, within the ceiling, until PT_DYNAMIC has passed by and told where
-its tables lie; from then on only those. Tables that lie before a late PT_DYNAMIC and beyond the ceiling are reported in
-`missed`, and a second pass with them as `known_ranges` reads them. Nothing here raises on any bytes.
+Small files are kept whole. Of a big one its beginning and its latest part are kept, within the ceiling, until PT_DYNAMIC has
+passed by and told where its tables lie; from then on only those. Tables that had left by then are reported in `missed`, and a
+second pass with them as `known_ranges` reads them. Nothing here raises on any bytes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,10 @@ from analyzers.elf.memory import PT_LOAD, FileBytes, Memory
 from analyzers.elf.notes import (
     INTERP_BYTES,
     NOTE_BYTES,
-    PT_GNU_PROPERTY,
     PT_INTERP,
-    PT_NOTE,
     go_windows,
     has_go_build_info,
+    note_segments,
     read_interp,
     read_notes,
     read_tls,
@@ -65,6 +64,7 @@ from analyzers.limits import Limits
 
 WHOLE_BYTES = 4 << 20
 """Files up to this size are kept whole: every loader and libc is smaller, and their strings are wanted (G2)."""
+BLOCK_BYTES = 1 << 20
 HEAD_BYTES = 4_096
 UNKNOWN_TABLE_BYTES = 16 << 20
 """What is kept of a table whose size no tag tells, where no other table follows it."""
@@ -86,7 +86,9 @@ class ElfResult(NamedTuple):
 class ElfReader:
     """Fed one file's bytes in order; `finish` gives the facts. `size` is the file's size as its tar header tells."""
 
-    __slots__ = ("held", "kept", "known", "limits", "plan", "position", "settled", "size", "whole")
+    __slots__ = (
+        "due", "head", "held", "kept", "known", "layout", "limits", "plan", "position", "segments", "settled", "size", "whole",
+    )  # fmt: skip
 
     def __init__(self, size: int, limits: Limits = DEFAULT_LIMITS, known_ranges: tuple[tuple[int, int], ...] = ()) -> None:
         self.size = size
@@ -96,27 +98,40 @@ class ElfReader:
         self.kept: list[tuple[int, bytes]] = []
         self.held = 0
         """Bytes kept so far."""
+        self.head = 0
+        """How many of `kept` are the file's beginning; those after it slide along, the oldest leaving first."""
         self.position = 0
-        self.plan: list[tuple[int, int]] | None = None
-        """Ranges wanted, once the program headers are known."""
+        self.due = min(HEAD_BYTES, size)
+        """The position at which something new can be learned."""
+        self.plan = [(0, self.due), *known_ranges]
+        """Ranges that are wanted, as far as known."""
+        self.layout: Layouts | None = None
+        self.segments: tuple[Segment, ...] = ()
         self.settled = False
         """Whether the plan has PT_DYNAMIC's tables too, so that nothing else need be kept."""
 
     def feed(self, chunk: bytes | memoryview) -> None:
-        start, end = self.position, self.position + len(chunk)
-        self.position = end
         if self.whole:
-            self.keep(start, bytes(chunk))
+            self.keep(self.position, bytes(chunk))
+            self.position += len(chunk)
             return
-        reserve = sum(stop - begin for begin, stop in self.wanted())
-        if not self.settled and self.held + len(chunk) + reserve <= self.limits.elf_kept_bytes:
-            self.keep(start, bytes(chunk))
-        else:
-            for begin, stop in self.wanted():
-                low, high = max(begin, start), min(stop, end)
-                if low < high and self.held + high - low <= self.limits.elf_kept_bytes:
-                    self.keep(low, bytes(chunk[low - start : high - start]))
-        if not self.settled:
+        for at in range(0, len(chunk), BLOCK_BYTES):
+            self.feed_block(bytes(chunk[at : at + BLOCK_BYTES]))
+
+    def feed_block(self, block: bytes) -> None:
+        start = self.position
+        self.position += len(block)
+        if self.settled:
+            for piece in cut([(start, block)], self.plan):
+                if self.held + len(piece[1]) <= self.limits.elf_kept_bytes:
+                    self.keep(*piece)
+            return
+        self.keep(start, block)
+        if self.held <= self.limits.elf_kept_bytes * 3 // 4 and self.head == len(self.kept) - 1:
+            self.head += 1
+        while self.held > self.limits.elf_kept_bytes and self.head < len(self.kept):
+            self.drop_oldest()
+        if self.position >= self.due:
             self.learn()
 
     def keep(self, start: int, data: bytes) -> None:
@@ -124,36 +139,36 @@ class ElfReader:
             self.kept.append((start, data))
             self.held += len(data)
 
-    def wanted(self) -> list[tuple[int, int]]:
-        return join_ranges([*(self.plan or [(0, min(HEAD_BYTES, self.size))]), *self.known])
+    def drop_oldest(self) -> None:
+        """Lets go of the oldest block behind the beginning, but for what is wanted of it."""
+        start, data = self.kept.pop(self.head)
+        left = cut([(start, data)], self.plan)
+        self.kept[self.head : self.head] = left
+        self.head += len(left)
+        self.held -= len(data) - sum(len(piece) for _, piece in left)
 
     def learn(self) -> None:
         """Makes the plan as soon as the headers have passed, and settles it as soon as PT_DYNAMIC has."""
         file = FileBytes(self.size, self.kept)
         ignored: set[str] = set()
-        if self.plan is None:
-            if self.position < HEAD_BYTES:
-                return
+        if self.layout is None:
             header, layout = read_header(file, ignored)
-            end = header.phoff + header.phentsize * header.phnum
-            if self.position < min(end, self.size):
+            end = min(header.phoff + header.phentsize * header.phnum, self.size)
+            if self.position < end:
+                self.due = end
                 return
-            segments = read_segments(file, header, layout, ignored)
-            self.plan = header_ranges(self.size, header, layout, segments)
-        header, layout = read_header(file, ignored)
-        segments = read_segments(file, header, layout, ignored)
-        if file.missed:
-            return
-        memory = Memory(file, segments, layout.bits)
-        at = dynamic_range(memory, segments)
-        if at and self.position < min(at[1], self.size):
-            return
-        dynamic = read_dynamic(memory, segments, layout, ignored)
-        if file.missed:
-            return
-        self.plan += table_ranges(memory, dynamic, layout)
+            self.segments = read_segments(file, header, layout, ignored)
+            self.layout = layout
+            self.plan = join_ranges([*header_ranges(self.size, header, layout, self.segments), *self.known])
+            at = dynamic_range(Memory(file, self.segments, layout.bits), self.segments)
+            self.due = min(at[1], self.size) if at else 0
+            if self.position < self.due:
+                return
+        memory = Memory(file, self.segments, self.layout.bits)
+        dynamic = read_dynamic(memory, self.segments, self.layout, ignored)
+        self.plan = join_ranges([*self.plan, *table_ranges(memory, dynamic, self.layout)])
         self.settled = True
-        self.kept = drop_unwanted(self.kept, self.wanted())
+        self.kept = cut(self.kept, self.plan)
         self.held = sum(len(data) for _, data in self.kept)
 
     def finish(self) -> ElfResult:
@@ -173,7 +188,7 @@ class ElfReader:
     def unkept(self) -> list[tuple[int, int]]:
         """Ranges of the plan that had passed before it was made: asked for together, so that one more pass is enough."""
         file = FileBytes(self.position, self.kept)
-        for start, end in self.wanted():
+        for start, end in self.plan:
             file.read(start, end - start)
         return file.missed
 
@@ -199,10 +214,11 @@ def join_ranges(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def drop_unwanted(kept: list[tuple[int, bytes]], wanted: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
+def cut(pieces: list[tuple[int, bytes]], ranges: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
+    """What of the pieces lies in the ranges."""
     left = []
-    for start, data in kept:
-        for low, high in wanted:
+    for start, data in pieces:
+        for low, high in ranges:
             begin, end = max(low, start), min(high, start + len(data))
             if begin < end:
                 left.append((begin, data[begin - start : end - start]))
@@ -223,12 +239,12 @@ def header_ranges(size: int, header: Header, layout: Layouts, segments: tuple[Se
     at = dynamic_range(Memory(FileBytes(size, []), segments, layout.bits), segments)
     if at:
         ranges.append(at)
-    for segment in segments:
-        if segment.type == PT_INTERP:
-            ranges.append((segment.offset, segment.offset + min(segment.filesz, INTERP_BYTES)))
-            ranges.append((segment.offset + segment.filesz - 1, segment.offset + segment.filesz))
-        elif segment.type in (PT_NOTE, PT_GNU_PROPERTY):
-            ranges.append((segment.offset, segment.offset + min(segment.filesz, NOTE_BYTES)))
+    interp = next((segment for segment in segments if segment.type == PT_INTERP), None)
+    if interp is not None:
+        end = interp.offset + interp.filesz
+        ranges += [(interp.offset, min(end, interp.offset + INTERP_BYTES)), (max(end - 1, 0), end)]
+    for segment in note_segments(segments, set()):
+        ranges.append((segment.offset, segment.offset + min(segment.filesz, NOTE_BYTES)))
     ranges += [(offset, offset + length) for offset, length in go_windows(segments)]
     return [(max(start, 0), min(end, size)) for start, end in join_ranges(ranges)]
 

@@ -23,7 +23,7 @@ from analyzers.elf.dynamic import (
     TABLES,
     Dynamic,
 )
-from analyzers.elf.hashes import Lookup, read_gnu_hash, read_sysv_hash
+from analyzers.elf.hashes import Lookup, drop_stale, read_gnu_hash, read_sysv_hash
 from analyzers.elf.layouts import Layouts, numbers
 from analyzers.elf.memory import Memory
 from analyzers.elf.relocations import CALL, COPY, EM_MIPS, START
@@ -111,12 +111,12 @@ def read_symbols(
         return None
     if dynamic.last.get(DT_SYMENT, layout.symbol.format.size) != layout.symbol.format.size:
         defects.add("bad-dynamic:DT_SYMENT")
-    gnu = read_gnu_hash(memory, dynamic, layout, room, defects) if DT_GNU_HASH in dynamic.last else None
-    sysv = read_sysv_hash(memory, dynamic, layout, machine, room, defects) if DT_HASH in dynamic.last else None
-    lookup = gnu or sysv
-    count = count_symbols(dynamic, layout, room, sysv or gnu, flags)
-    if lookup is not None and lookup.size > count:
-        count = lookup.size
+    lookup = None
+    if DT_GNU_HASH in dynamic.last:  # where both tables are present glibc and musl use this one alone
+        lookup = read_gnu_hash(memory, dynamic, layout, room, defects)
+    elif DT_HASH in dynamic.last:
+        lookup = read_sysv_hash(memory, dynamic, layout, machine, room, defects)
+    count = count_symbols(dynamic, layout, room, lookup, flags)
     columns = read_columns(memory, address, count, layout)
     if machine == EM_MIPS:
         mark_global_got(dynamic, columns, flags)
@@ -127,8 +127,11 @@ def read_symbols(
     versym = numbers("H", memory.read(dynamic.last[DT_VERSYM], 2 * count) if DT_VERSYM in dynamic.last else b"", layout.little)
     if DT_VERSYM in dynamic.last and len(versym) < columns.size:
         defects.add("bad-dynamic:DT_VERSYM")
-    reachable = lookup.reachable(columns.size) if lookup else bytes(columns.size)
-    return collect(dynamic, columns, versym, flags, reachable, version_names(needs, definitions), limits, defects)
+    reach = bytearray(columns.size)
+    if lookup is not None:
+        drop_stale(lookup, lambda index: dynamic.strings.get(columns.names[index]) if index < columns.size else None)
+        reach[: len(lookup.reach)] = lookup.reach[: columns.size]
+    return collect(dynamic, columns, versym, flags, reach, version_names(needs, definitions), limits, defects)
 
 
 def version_names(needs: tuple[VersionNeed, ...], definitions: tuple[VersionDefinition, ...]) -> dict[int, bytes]:
@@ -153,7 +156,7 @@ def collect(
     columns: Columns,
     versym: array[int],
     flags: bytearray,
-    reachable: bytes | bytearray,
+    reach: bytearray,
     version_by_index: dict[int, bytes],
     limits: Limits,
     defects: set[str],
@@ -173,9 +176,7 @@ def collect(
     export_versions: list[int] = []
     export_flags = bytearray()
     spent = 0
-    rows = zip(
-        columns.names, columns.infos, columns.others, columns.sections, columns.values, versym, flags, reachable, strict=False
-    )
+    rows = zip(columns.names, columns.infos, columns.others, columns.sections, columns.values, versym, flags, reach, strict=False)
     for offset, info, other, section, value, version, bound, found in rows:
         if not GLOBAL_BINDING[info] or other & 3 in (1, 2) or not offset:
             continue  # STB_LOCAL, hidden and internal symbols need no lookup and are not found (G47, G53)
