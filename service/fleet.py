@@ -1,0 +1,393 @@
+"""The fleet in memory: what each name shows now, ready to be listed, filtered, sorted and exported without the store.
+
+The daemon fills it from the store at its start and after each commit; pages, API and metrics only read it, so that none
+of them waits for a database (hostile 127). Reports themselves are not here: a row has the key under which one is stored.
+Knows no clock and no I/O. A revision counts every change.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from analyzers.errors import Malformed
+from analyzers.finding import Reason, Report, Severity, Stage, State
+from service.sources import Sighting
+
+MAX_PAGE = 500
+_SEVERITIES = tuple(Severity)
+
+
+class Standing(enum.StrEnum):
+    """Where a row stands, worst first. Not analysed is never clean: it is `unknown` or `waiting`."""
+
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+    STARTS = "starts"
+    ARTIFACT = "artifact"
+    """Not an image at all: a signature, an SBOM, a chart."""
+
+
+class FindingCount(msgspec.Struct, frozen=True, array_like=True):
+    """How many findings of one rule an image has."""
+
+    rule: str
+    severity: Severity
+    count: int
+
+
+class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One name and platform, and what is known of the image behind it."""
+
+    source: str
+    registry: str
+    repository: str
+    tag: str
+    """Empty for an image without a tag."""
+    platform: str
+    """Empty until the name was examined for the first time."""
+    digest: str = ""
+    """What the source claims, as in Sighting."""
+    manifest_digest: str = ""
+    image_id: str = ""
+    report_key: str = ""
+    """Key of the stored report; empty when there is none."""
+    outcome: str = "queued"
+    """`queued`, `done`, `not-an-image`, or the code of what kept it from being analysed (docs/hostile.md)."""
+    detail: str = ""
+    """The outcome in a sentence."""
+    state: State | None = None
+    stage: Stage | None = None
+    reason: Reason | None = None
+    message: str = ""
+    """The line the user would see, or why the verdict is unknown."""
+    exit_code: int | None = None
+    os: str = ""
+    libc: str = ""
+    compressed_bytes: int = 0
+    """Bytes of the layers as transported; 0 when the source does not tell."""
+    size_bytes: int = 0
+    wasted_bytes: int = 0
+    layers: tuple[str, ...] = ()
+    """Diff IDs, lowest first."""
+    findings: tuple[FindingCount, ...] = ()
+    """Worst first."""
+    complete: bool = False
+    first_seen: float = 0.0
+    last_seen: float = 0.0
+    analysed_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """registry/repository:tag as people write it; by digest where there is no tag."""
+        place = f"{self.registry}/{self.repository}" if self.registry else self.repository
+        if self.tag:
+            return f"{place}:{self.tag}"
+        return f"{place}@{self.digest}" if self.digest else place
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, str]:
+        """What makes a row; rows in the order of their keys are in the order of their names."""
+        untagged = "" if self.tag else self.digest
+        return (self.registry, self.repository, self.tag, untagged, self.platform, self.source)
+
+    @property
+    def sighting(self) -> Sighting:
+        return Sighting(self.source, self.registry, self.repository, self.tag, self.digest)
+
+    @property
+    def standing(self) -> Standing:
+        if self.outcome == "not-an-image":
+            return Standing.ARTIFACT
+        if self.outcome == "queued" and self.state is None:
+            return Standing.WAITING
+        return Standing.UNKNOWN if self.state is None else Standing(str(self.state))
+
+    @property
+    def short_digest(self) -> str:
+        """Twelve digits of the manifest's digest, else of the image ID."""
+        return short_digest(self.manifest_digest or self.image_id)
+
+    def count(self, severity: Severity) -> int:
+        """Findings of that severity."""
+        return sum(found.count for found in self.findings if found.severity is severity)
+
+
+class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a source does, in the words of its last attempt."""
+
+    name: str
+    kind: str
+    up: bool | None = None
+    """None until its first attempt has ended."""
+    last_success: float = 0.0
+    """Time of the last listing that went through; 0 when none did."""
+    error: str = ""
+    """Why the last attempt failed; empty when it did not."""
+
+
+class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What to list. Empty fields do not filter; a leading `-` of `sort` turns the order round."""
+
+    q: str = ""
+    """Text that must stand in the name, the digest, the image ID or the verdict's sentence."""
+    standing: str = ""
+    reason: str = ""
+    severity: str = ""
+    """Has a finding of this severity."""
+    rule: str = ""
+    source: str = ""
+    registry: str = ""
+    repository: str = ""
+    tag: str = ""
+    platform: str = ""
+    os: str = ""
+    """Exact, or the distribution alone: `debian` for every version of it."""
+    libc: str = ""
+    """Exact, or the family alone."""
+    layer: str = ""
+    """Diff ID that the image has."""
+    sort: str = "standing"
+
+
+class FleetPage(msgspec.Struct, frozen=True):
+    """Some rows of a listing, how many there are in all, and where to go on."""
+
+    rows: tuple[FleetRow, ...]
+    total: int
+    cursor: str
+    """Empty on the last page."""
+
+
+SORTS: dict[str, Callable[[FleetRow], Any]] = {
+    "standing": lambda row: tuple(Standing).index(row.standing),
+    "name": lambda row: row.repository,
+    "size": lambda row: row.size_bytes,
+    "compressed": lambda row: row.compressed_bytes,
+    "wasted": lambda row: row.wasted_bytes,
+    "layers": lambda row: len(row.layers),
+    "findings": lambda row: [row.count(severity) for severity in _SEVERITIES],
+    "os": lambda row: row.os,
+    "analysed": lambda row: row.analysed_at,
+    "seen": lambda row: row.first_seen,
+}
+
+
+class Fleet:
+    """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._rows: dict[tuple[str, ...], FleetRow] = {}
+        self._names: dict[Sighting, set[tuple[str, ...]]] = {}
+        self._sources: dict[str, SourceStatus] = {}
+        self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def upsert(self, row: FleetRow) -> None:
+        """Adds a row, or replaces the one of the same name and platform."""
+        if self._rows.get(row.key) == row:
+            return
+        self._rows[row.key] = row
+        self._names.setdefault(_name_of(row.sighting), set()).add(row.key)
+        self.revision += 1
+
+    def replace(self, sighting: Sighting, rows: Iterable[FleetRow]) -> None:
+        """What an examination found of a name replaces every row of it: platforms that are no more leave."""
+        kept = tuple(rows)
+        gone = self._names.get(_name_of(sighting), set()) - {row.key for row in kept}
+        self._drop(sighting, gone)
+        for row in kept:
+            self.upsert(row)
+
+    def remove(self, sighting: Sighting) -> None:
+        """The name is gone, with all its platforms."""
+        self._drop(sighting, set(self._names.get(_name_of(sighting), ())))
+
+    def note_source(self, status: SourceStatus) -> None:
+        """How a source does now."""
+        if self._sources.get(status.name) != status:
+            self._sources[status.name] = status
+            self.revision += 1
+
+    def forget_source(self, name: str) -> None:
+        """A source that is no longer configured, with every row that came from it."""
+        self._sources.pop(name, None)
+        for row in [row for row in self._rows.values() if row.source == name]:
+            self._drop(row.sighting, {row.key})
+        self.revision += 1
+
+    def sources(self) -> tuple[SourceStatus, ...]:
+        return tuple(self._sources[name] for name in sorted(self._sources))
+
+    def rows(self) -> tuple[FleetRow, ...]:
+        """Every row in the order of names; the same tuple until something changes."""
+        revision, rows = self._sorted
+        if revision != self.revision or len(rows) != len(self._rows):
+            rows = tuple(self._rows[key] for key in sorted(self._rows))
+            self._sorted = (self.revision, rows)
+        return rows
+
+    def of_image(self, digest: str) -> tuple[FleetRow, ...]:
+        """The rows behind an image ID or a manifest digest."""
+        return tuple(row for row in self.rows() if digest and digest in (row.image_id, row.manifest_digest))
+
+    def matching(self, query: FleetQuery) -> list[FleetRow]:
+        """Every row that fits, sorted. Raises Malformed for an order there is not."""
+        rows = [row for row in self.rows() if _fits(row, query)]
+        field = query.sort.removeprefix("-")
+        if field not in SORTS:
+            raise Malformed(f"sort: {field[:40]!r} is not one of {', '.join(SORTS)}")
+        rows.sort(key=SORTS[field], reverse=query.sort.startswith("-"))
+        return rows
+
+    def page(self, query: FleetQuery, *, limit: int = 50, cursor: str = "") -> FleetPage:
+        """At most `limit` rows (1 to MAX_PAGE) after a cursor. Raises Malformed for a cursor that is none.
+
+        A cursor names the last row shown, so rows that come and go meanwhile neither repeat nor hide others; where that
+        row itself has gone, listing goes on at its place.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise Malformed(f"limit: not within 1 and {MAX_PAGE}")
+        rows = self.matching(query)
+        start = _place_after(rows, cursor) if cursor else 0
+        shown = tuple(rows[start : start + limit])
+        more = start + limit < len(rows)
+        return FleetPage(shown, len(rows), _cursor(shown[-1], start + len(shown)) if more and shown else "")
+
+    def standings(self) -> dict[Standing, int]:
+        """How many rows stand where, worst first; every standing is a key."""
+        counted = Counter(row.standing for row in self._rows.values())
+        return {standing: counted[standing] for standing in Standing}
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The values a filter can take, by field of FleetQuery."""
+        rows = self.rows()
+        return {
+            "reason": _sorted(str(row.reason or "") for row in rows),
+            "registry": _sorted(row.registry for row in rows),
+            "platform": _sorted(row.platform for row in rows),
+            "source": _sorted(row.source for row in rows),
+            "os": _sorted(row.os.partition(" ")[0] for row in rows),
+            "libc": _sorted(row.libc.partition(" ")[0] for row in rows),
+            "rule": _sorted(found.rule for row in rows for found in row.findings),
+        }
+
+    def _drop(self, sighting: Sighting, keys: Iterable[tuple[str, ...]]) -> None:
+        name = _name_of(sighting)
+        for key in list(keys):
+            if self._rows.pop(key, None) is not None:
+                self.revision += 1
+            left = self._names.get(name, set())
+            left.discard(key)
+            if not left:
+                self._names.pop(name, None)
+
+
+def make_row(
+    sighting: Sighting,
+    platform: str,
+    report: Report | None,
+    *,
+    outcome: str,
+    detail: str = "",
+    manifest_digest: str = "",
+    image_id: str = "",
+    report_key: str = "",
+    compressed_bytes: int = 0,
+    first_seen: float = 0.0,
+    last_seen: float = 0.0,
+    analysed_at: float = 0.0,
+) -> FleetRow:
+    """The row of a sighting and its report; without a report the outcome alone speaks."""
+    row = FleetRow(
+        source=sighting.source, registry=sighting.registry, repository=sighting.repository, tag=sighting.tag,
+        digest=sighting.digest, platform=platform, manifest_digest=manifest_digest, image_id=image_id,
+        report_key=report_key, outcome=outcome, detail=detail, compressed_bytes=compressed_bytes,
+        first_seen=first_seen, last_seen=last_seen, analysed_at=analysed_at,
+    )  # fmt: skip
+    if report is None:
+        return row
+    verdict = report.verdict
+    return msgspec.structs.replace(
+        row,
+        image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
+        message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
+        size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
+        layers=tuple(layer.diff_id for layer in report.layers), findings=count_findings(report),
+    )  # fmt: skip
+
+
+def count_findings(report: Report) -> tuple[FindingCount, ...]:
+    """Findings by rule and severity, worst first."""
+    counted = Counter((_SEVERITIES.index(found.severity), found.rule) for found in report.findings)
+    return tuple(FindingCount(rule, _SEVERITIES[place], count) for (place, rule), count in sorted(counted.items()))
+
+
+def short_digest(digest: str) -> str:
+    """The first twelve hex digits, as people see them."""
+    return digest.partition(":")[2][:12]
+
+
+def _name_of(sighting: Sighting) -> Sighting:
+    """A tag is the same name whatever it points to."""
+    return msgspec.structs.replace(sighting, digest="") if sighting.tag else sighting
+
+
+def _fits(row: FleetRow, query: FleetQuery) -> bool:
+    exact = (
+        (query.standing, row.standing),
+        (query.reason, row.reason),
+        (query.source, row.source),
+        (query.registry, row.registry),
+        (query.repository, row.repository),
+        (query.tag, row.tag),
+        (query.platform, row.platform),
+    )
+    if any(wanted and wanted != has for wanted, has in exact):
+        return False
+    families = ((query.os, row.os), (query.libc, row.libc))
+    if any(wanted and wanted not in (has, has.partition(" ")[0]) for wanted, has in families):
+        return False
+    if query.rule and not any(found.rule == query.rule for found in row.findings):
+        return False
+    if query.severity and not any(found.severity == query.severity for found in row.findings):
+        return False
+    if query.layer and query.layer not in row.layers:
+        return False
+    words = query.q.lower().split()
+    if not words:
+        return True
+    text = f"{row.name} {row.manifest_digest} {row.image_id} {row.message} {row.os} {row.libc} {row.detail}".lower()
+    return all(word in text for word in words)
+
+
+def _cursor(row: FleetRow, place: int) -> str:
+    raw = msgspec.msgpack.encode((place, row.key))
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _place_after(rows: Sequence[FleetRow], cursor: str) -> int:
+    """Where a listing goes on: behind the row the cursor names, or at its old place when it has left."""
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        place, key = msgspec.msgpack.decode(raw, type=tuple[int, tuple[str, str, str, str, str, str]])
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        raise Malformed("cursor: not one that was given out here") from None
+    found = next((index + 1 for index, row in enumerate(rows) if row.key == key), None)
+    if found is not None:
+        return found
+    return max(0, min(place - 1, len(rows)))
+
+
+def _sorted(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({value for value in values if value}))
