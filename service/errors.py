@@ -46,3 +46,15 @@ class WorkerDied(ServiceError):
 
 class StoreError(ServiceError):
     """The state database cannot be used as it is."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds the state database; it is asked again."""
+
+    temporary = True
+
+
+class StoreFull(StoreError):
+    """The disk has no room, or cannot be written to; work waits until it can."""
+
+    temporary = True
