@@ -23,6 +23,8 @@ class HostProfile(msgspec.Struct, frozen=True):
     """OCI architectures run through binfmt_misc with the F flag (K22)."""
     host_architecture: str = ""
     """OCI architecture of the host; empty means the platform of the image."""
+    dac_override: bool = True
+    """Whether the runtime gives CAP_DAC_OVERRIDE to the first exec, as Docker does by default (C13)."""
 
     @property
     def exec_failure_exit(self) -> int:
@@ -47,4 +49,9 @@ class HostProfile(msgspec.Struct, frozen=True):
             parts.append("emulates " + ",".join(self.emulated))
         if self.host_architecture:
             parts.append("on " + self.host_architecture)
+        if not self.dac_override:
+            parts.append("all capabilities dropped")
         return ", ".join(parts)
+
+
+DEFAULT_PROFILE = HostProfile()

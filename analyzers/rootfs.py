@@ -175,6 +175,18 @@ class Rootfs:
                 return order[: position + 1]
         return order
 
+    def with_directory(self, path: bytes) -> Rootfs:
+        """The same view with a directory that the engine makes on top (C16)."""
+        made = LayerFacts(diff_id="", size_bytes=0, entries=Entries([_directory(path)]))
+        view = Rootfs((), runtime=False)
+        view.layers, view.notes, view.partial = self.layers, self.notes, self.partial
+        view._stack([*self._layers, _Layer(made)])
+        return view
+
+    def image(self) -> Rootfs:
+        """The same layers without what the runtime puts on top."""
+        return self._view(len(self.layers))
+
     @classmethod
     def _of(cls, prepared: list[_Layer]) -> Rootfs:
         view = cls((), runtime=False)
@@ -191,7 +203,7 @@ class Rootfs:
         view = Rootfs._of(lower)
         redirects = {}
         for directory in implied:
-            target = view._landing(directory)
+            target = view.landing(directory)
             if target != directory:
                 redirects[directory] = target
         if not redirects:
@@ -200,7 +212,7 @@ class Rootfs:
             self.notes.append(ViewNote(index, LayerNote("symlinked-parent", directory, "/" + target.decode("utf-8", "replace"))))
         return _move(facts, redirects)
 
-    def _landing(self, directory: bytes) -> bytes:
+    def landing(self, directory: bytes) -> bytes:
         """Where containerd's RootPath puts `directory`: links followed, missing components kept as they are."""
         here: list[bytes] = []
         todo = directory.split(b"/")[::-1]
@@ -284,7 +296,7 @@ class Rootfs:
         """The inode a hard link names, as it stood when its layer was unpacked; the last component is not followed."""
         for _ in range(_HARDLINK_CHAIN):
             directory, _, name = entry.link.rpartition(b"/")
-            landing = self._view(index)._landing(directory) if directory else b""
+            landing = self._view(index).landing(directory) if directory else b""
             path = landing + b"/" + name if landing else name
             own = self._layers[index].entries.get(path)
             if own is None:
@@ -429,6 +441,26 @@ class Rootfs:
     def layer_of(self, node: Node) -> int | None:
         """The layer to name to people; None for what the runtime mounts."""
         return node.layer if node.layer < len(self.layers) else None
+
+    def named(self, base: bytes) -> Iterator[Node]:
+        """Every visible path whose last component is `base`, sorted; reads all paths."""
+        end = b"/" + base
+        wanted: set[bytes] = set()
+        for layer in self._layers[: len(self.layers)]:
+            wanted.update(path for path in _paths(layer.entries) if path.endswith(end) or path == base)
+        for path in sorted(wanted):
+            place = self._place(path)
+            if place is not None and place.node.layer < len(self.layers):
+                yield place.node
+
+    def holders(self, directory: bytes) -> frozenset[int]:
+        """The layers whose entries directly below `directory` (canonical) can be visible."""
+        place = self._place(directory)
+        return frozenset() if place is None else frozenset(place.layers)
+
+    def hidden_above(self, path: bytes, layer: int) -> bool:
+        """Whether a layer above `layer` whites out `path` itself."""
+        return any(_contains(each.whiteouts, path) for each in self._layers[layer + 1 :] if each.whiteouts)
 
     def may_read(self, node: Node, creds: Credentials) -> bool:
         return creds.dac_override or _granted(node.entry, creds, 4)

@@ -1,0 +1,200 @@
+"""From an image's config and the facts of its layers to its report; the list of judges and their versions.
+
+A report is the same bytes for the same config, facts, profile, overrides and versions. Nothing unseen is clean:
+whatever was not read is listed, and the verdict is UNKNOWN where it could have been otherwise.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from analyzers.facts import Coverage, LayerFacts
+from analyzers.finding import Finding, LayerSummary, Reason, Report, Severity, State, Verdict, show
+from analyzers.linkage import explain
+from analyzers.oci import ImageConfig
+from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.rootfs import Rootfs
+from analyzers.rules import RULES
+from analyzers.size import ImageSize, measure
+from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start
+from analyzers.trail import show_path
+
+
+class Judge(NamedTuple):
+    """One part of the judging. Its version rises whenever its answers may change."""
+
+    name: str
+    version: int
+
+
+JUDGES = (
+    Judge("start", 1),
+    Judge("layers", 1),
+    Judge("size", 1),
+)
+RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
+
+_SEVERITIES = tuple(Severity)
+_SHOWN_NOTES = 20
+"""Findings of one rule in one layer that are listed one by one."""
+_ASSUMPTIONS = (
+    "Nothing is mounted over the image's files but what every container has.",
+    "Nothing but the image and the overrides sets the environment.",
+)
+
+
+def judge_image(
+    image_id: str,
+    config: ImageConfig,
+    layers: Sequence[LayerFacts],
+    *,
+    profile: HostProfile = DEFAULT_PROFILE,
+    overrides: Overrides = NO_OVERRIDES,
+) -> Report:
+    """The whole report. `layers` are bottom first, as many as the config has diff IDs; never raises for odd images."""
+    rootfs = Rootfs(layers)
+    start = foretell_start(rootfs, config, profile, overrides)
+    explained = explain(start, rootfs, config)
+    findings = list(_note_findings(config, rootfs))
+    if explained is not None:
+        findings.append(explained[0])
+    findings.extend(_loader_findings(start))
+    incomplete = tuple(_incomplete(layers))
+    if incomplete:
+        rule = RULES["image.not-wholly-read"]
+        findings.append(Finding(rule.id, rule.severity, f"{rule.title}: {incomplete[0]}", why=rule.why, remedies=(rule.remedy,)))
+    size = measure(rootfs)
+    return Report(
+        image_id=image_id,
+        platform=str(config.platform),
+        argv=tuple(show(item) for item in start.argv),
+        user=config.user if overrides.user is None else overrides.user,
+        working_dir=show(start.cwd),
+        verdict=_verdict(start, None if explained is None else explained[1]),
+        chain=start.steps,
+        findings=tuple(sorted(findings, key=_order)),
+        layers=tuple(_summaries(config, layers, size)),
+        os=_distribution(rootfs),
+        libc=_libc(start, rootfs),
+        size_bytes=sum(each.file_bytes for each in size.layers),
+        wasted_bytes=sum(each.wasted_bytes for each in size.layers),
+        files=size.files,
+        elf_files=size.elf_files,
+        complete=not incomplete,
+        incomplete=incomplete,
+        assumptions=_ASSUMPTIONS,
+        versions={judge.name: str(judge.version) for judge in JUDGES},
+        profile=str(profile),
+    )
+
+
+def _verdict(start: Start, reason: Reason | None) -> Verdict:
+    if start.state is State.STARTS:
+        return Verdict(start.state, start.stage)
+    if start.state is State.UNKNOWN:
+        return Verdict(start.state, why_unknown=start.why_unknown)
+    return Verdict(
+        start.state,
+        start.stage,
+        reason,
+        show(start.message),
+        tuple(show(line) for line in start.lines),
+        start.exit_code,
+    )
+
+
+def _order(finding: Finding) -> tuple[int, str, str, int, str]:
+    layer = -1 if finding.layer is None else finding.layer
+    return _SEVERITIES.index(finding.severity), finding.rule, finding.subject, layer, finding.message
+
+
+def _note_findings(config: ImageConfig, rootfs: Rootfs) -> Iterator[Finding]:
+    """Oddities of the config and the layers, those of one kind in one layer summed up beyond a few."""
+    for code, detail in config.notes:
+        yield _note_finding("config." + code.removeprefix("config-"), None, "", detail)
+    noted = [(index, note) for index, facts in enumerate(rootfs.layers) for note in facts.notes]
+    noted += [(each.layer, each.note) for each in rootfs.notes]
+    counts: dict[tuple[int, str], int] = {}
+    for index, note in noted:
+        count = counts[index, note.code] = counts.get((index, note.code), 0) + 1
+        if count <= _SHOWN_NOTES:
+            yield _note_finding("layer." + note.code, index, show_path(note.path) if note.path else "", note.detail)
+    for (index, code), count in sorted(counts.items()):
+        if count > _SHOWN_NOTES:
+            yield _note_finding("layer." + code, index, "", f"{count - _SHOWN_NOTES} more like these")
+
+
+def _note_finding(rule_id: str, layer: int | None, subject: str, detail: str) -> Finding:
+    rule = RULES.get(rule_id, RULES["layer.odd"])
+    what = rule.title if rule.id == rule_id else rule_id.partition(".")[2].replace("-", " ")
+    message = f"{what}: {detail}" if detail else what
+    return Finding(rule.id, rule.severity, message, subject, layer, why=rule.why, remedies=(rule.remedy,))
+
+
+def _loader_findings(start: Start) -> Iterator[Finding]:
+    if start.loaded is None:
+        return
+    rule = RULES["load.warning"]
+    for line in start.loaded.warnings:
+        yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
+
+
+def _incomplete(layers: Sequence[LayerFacts]) -> Iterator[str]:
+    for index, facts in enumerate(layers):
+        for unread in facts.unread[:_SHOWN_NOTES]:
+            yield f"layer {index}: {show_path(unread.path) if unread.path else 'the layer'}: {unread.reason}"
+        if len(facts.unread) > _SHOWN_NOTES:
+            yield f"layer {index}: {len(facts.unread) - _SHOWN_NOTES} more files"
+        if facts.coverage is not Coverage.FULL and not facts.unread:
+            yield f"layer {index}: read in part"
+
+
+def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSize) -> Iterator[LayerSummary]:
+    created = [text for text, empty in config.history if not empty]
+    for index, (facts, each) in enumerate(zip(layers, size.layers, strict=True)):
+        yield LayerSummary(
+            facts.diff_id,
+            show(created[index].encode("utf-8", "surrogatepass")) if index < len(created) else "",
+            facts.size_bytes,
+            each.entries,
+            each.wasted_bytes,
+            facts.coverage.value,
+        )
+
+
+def _distribution(rootfs: Rootfs) -> str:
+    """`id version` of os-release; `scratch` for an image without one, `unknown` where it says nothing."""
+    for path in (b"/etc/os-release", b"/usr/lib/os-release"):
+        node = rootfs.resolve(path).node
+        text = None if node is None else rootfs.text(node)
+        if text is None:
+            continue
+        values = dict(_assignments(text))
+        name = values.get("ID", "")
+        return f"{name} {values.get('VERSION_ID', '')}".strip() or "unknown"
+    return "scratch"
+
+
+def _assignments(text: bytes) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        key, equals, value = show(line.strip()).partition("=")
+        if not equals or key.startswith("#"):
+            continue
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            words = [value]
+        yield key, words[0][:100] if words else ""
+
+
+def _libc(start: Start, rootfs: Rootfs) -> str:
+    """The C library of the start chain: that of its loader, `static`, or `none` where nothing is run."""
+    executed = start.execution
+    if start.loaded is not None:
+        return f"{start.loaded.family} {start.loaded.version}".strip()
+    if executed is None or executed.program is None:
+        return "none"
+    facts = rootfs.elf(executed.program)
+    return "static" if facts is not None and facts.interp is None else "none"

@@ -1,0 +1,419 @@
+"""From how far an image comes to what is told about it: the finding, its cause, and what would mend it.
+
+The chain itself is start.py's; this file only looks around in the image for the likeliest reason (another family's
+loader, the same file at another place) and words the remedies of scenarios.md. `list_objects` is ldd for images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from analyzers.accounts import Credentials
+from analyzers.facts import ElfFacts, Kind, LayerFacts
+from analyzers.finding import Finding, Reason, State, Step, show
+from analyzers.kernel import NATIVE, Execution, execute_elf
+from analyzers.oci import ImageConfig
+from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.rootfs import Node, Rootfs
+from analyzers.rules import RULES
+from analyzers.start import NO_OVERRIDES, STRERROR, Overrides, Start, foretell_start, load_program
+from analyzers.trail import show_path
+
+# A1, A2: where a loader lies, by family and OCI architecture.
+GLIBC_LOADERS: dict[str, tuple[bytes, ...]] = {
+    "amd64": (b"/lib64/ld-linux-x86-64.so.2",),
+    "386": (b"/lib/ld-linux.so.2",),
+    "arm64": (b"/lib/ld-linux-aarch64.so.1",),
+    "arm": (b"/lib/ld-linux-armhf.so.3", b"/lib/ld-linux.so.3"),
+    "ppc64le": (b"/lib64/ld64.so.2",),
+    "ppc64": (b"/lib64/ld64.so.1",),
+    "s390x": (b"/lib/ld64.so.1",),
+    "riscv64": (b"/lib/ld-linux-riscv64-lp64d.so.1", b"/lib/ld-linux-riscv64-lp64.so.1"),
+    "loong64": (b"/lib64/ld-linux-loongarch-lp64d.so.1",),
+    "mips64le": (b"/lib64/ld.so.1",),
+}
+MUSL_LOADERS: dict[str, tuple[bytes, ...]] = {
+    "amd64": (b"/lib/ld-musl-x86_64.so.1",),
+    "386": (b"/lib/ld-musl-i386.so.1",),
+    "arm64": (b"/lib/ld-musl-aarch64.so.1",),
+    "arm": (b"/lib/ld-musl-armhf.so.1", b"/lib/ld-musl-arm.so.1"),
+    "ppc64le": (b"/lib/ld-musl-powerpc64le.so.1",),
+    "s390x": (b"/lib/ld-musl-s390x.so.1",),
+    "riscv64": (b"/lib/ld-musl-riscv64.so.1",),
+    "loong64": (b"/lib/ld-musl-loongarch64.so.1",),
+}
+_LIBRARY_FOLDERS = (
+    b"/lib",
+    b"/lib64",
+    b"/usr/lib",
+    b"/usr/lib64",
+    b"/usr/local/lib",
+    b"/usr/glibc-compat/lib",
+    b"/lib/x86_64-linux-gnu",
+    b"/usr/lib/x86_64-linux-gnu",
+    b"/lib/aarch64-linux-gnu",
+    b"/usr/lib/aarch64-linux-gnu",
+    b"/lib32",
+    b"/libx32",
+)
+_INTERPRETER_FOLDERS = (b"/bin", b"/usr/bin", b"/usr/local/bin", b"/sbin", b"/usr/sbin", b"/busybox")
+_FOREIGN_PREFIXES = (b"/nix/", b"/gnu/", b"/home/linuxbrew", b"@@HOMEBREW", b"/opt/homebrew")
+_SHOWN_NEEDED = 20
+
+_GLIBC_PARTS = frozenset(
+    b"libc.so.6 libdl.so.2 libm.so.6 libpthread.so.0 librt.so.1 libresolv.so.2 libutil.so.1 libnsl.so.1 libanl.so.1".split()
+)
+_PACKAGES: dict[bytes, tuple[str, str]] = {
+    # soname: (Debian package, Alpine package)
+    b"libgcc_s.so.1": ("libgcc-s1", "libgcc"),
+    b"libstdc++.so.6": ("libstdc++6", "libstdc++"),
+    b"libssl.so.3": ("libssl3", "libssl3"),
+    b"libcrypto.so.3": ("libssl3", "libcrypto3"),
+    b"libz.so.1": ("zlib1g", "zlib"),
+    b"libcurl.so.4": ("libcurl4", "libcurl"),
+    b"libpq.so.5": ("libpq5", "libpq"),
+    b"libsqlite3.so.0": ("libsqlite3-0", "sqlite-libs"),
+    b"libGL.so.1": ("libgl1", "mesa-gl"),
+    b"libgomp.so.1": ("libgomp1", "libgomp"),
+    b"libffi.so.8": ("libffi8", "libffi"),
+    b"libxml2.so.2": ("libxml2", "libxml2"),
+}
+_LOAD_RULES = {
+    Reason.LIBRARY_ABSENT: "load.library-absent",
+    Reason.VERSION: "load.version-not-found",
+    Reason.SYMBOL: "load.symbol-not-found",
+    Reason.ARCHITECTURE: "load.wrong-architecture",
+    Reason.PERMISSION: "load.closed-to-user",
+}
+
+
+class ObjectListing(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One program or library as `enoent ldd` shows it."""
+
+    path: str
+    interpreter: str = ""
+    verdict: State = State.STARTS
+    error: str = ""
+    needed: dict[str, str | None] = {}
+    """DT_NEEDED of the object itself to where each was found; None where it was not."""
+    unmet_versions: tuple[str, ...] = ()
+    unbound_symbols: tuple[str, ...] = ()
+    tree: tuple[Step, ...] = ()
+    """The search for every object of the closure, in load order."""
+    layer: int | None = None
+
+
+class _Cause(msgspec.Struct, frozen=True):
+    """A rule picked for a failure, with what this image adds to its words."""
+
+    rule: str
+    why: str = ""
+    remedies: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+
+def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding, Reason] | None:
+    """The finding behind a start that fails, and the reason of the verdict; None when it does not fail."""
+    if start.state is not State.FAILS:
+        return None
+    cause = _find_cause(start, rootfs, config)
+    rule = RULES[cause.rule]
+    node = rootfs.resolve(b"/" + start.subject).node if start.subject else None
+    layer = None if node is None else rootfs.layer_of(node)
+    finding = Finding(
+        rule=rule.id,
+        severity=rule.severity,
+        message=show(start.message) or rule.title,
+        subject=show_path(start.subject) if start.subject else "",
+        layer=layer,
+        trail=start.steps,
+        why=f"{rule.why} {cause.why}".strip(),
+        remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
+        assumptions=cause.assumptions,
+    )
+    return finding, rule.reason
+
+
+def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
+    executed = start.execution
+    if start.cause in ("elf.interpreter-absent",) and executed is not None:
+        return _interpreter_absent(executed, rootfs, config)
+    if start.cause.startswith("load.") and start.loaded is not None:
+        return _load_cause(start, rootfs)
+    if start.cause == "script.interpreter-absent":
+        return _script_interpreter_absent(start, rootfs)
+    if start.cause == "elf.wrong-architecture":
+        return _wrong_architecture(start, rootfs, config)
+    if start.cause == "path.absent":
+        return _path_absent(start, rootfs)
+    if start.cause in ("path.not-found", "path.not-executable") and start.culprit:
+        return _unusable_on_path(start)
+    return _Cause(start.cause)
+
+
+# -- the loader is missing --
+
+
+def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig) -> _Cause:
+    name = executed.culprit
+    facts = None if executed.program is None else rootfs.elf(executed.program)
+    architecture = config.platform.architecture
+    musl_wanted = b"ld-musl" in name
+    glibc_wanted = not musl_wanted and (b"/ld-linux" in name or b"/ld64" in name or name.endswith(b"/ld.so.1"))
+    wants = _needs_words(name, facts)
+    remedies = _static_remedies(facts)
+    if name.startswith(_FOREIGN_PREFIXES):
+        return _Cause("elf.interpreter-foreign-prefix", wants)
+    elsewhere = _elsewhere(rootfs, name)
+    if elsewhere is not None:
+        where = f"{wants} The same file name stands at {show_path(elsewhere)}."
+        return _Cause("elf.interpreter-elsewhere", where, (f"ln -s {show_path(elsewhere)} {show(name)}", *remedies))
+    own = _present(rootfs, MUSL_LOADERS if glibc_wanted else GLIBC_LOADERS, architecture)
+    if own is not None and (glibc_wanted or musl_wanted):
+        rule = "elf.glibc-program-on-musl" if glibc_wanted else "elf.musl-program-on-glibc"
+        return _Cause(rule, f"{wants} The image has {show(own)}.", (*remedies, *_base_remedies(musl_wanted)))
+    other = next(
+        (
+            found
+            for family in (GLIBC_LOADERS, MUSL_LOADERS)
+            for each in sorted(family)
+            if each != architecture and (found := _present(rootfs, family, each)) is not None
+        ),
+        None,
+    )
+    if other is not None:
+        return _Cause("elf.interpreter-other-architecture", f"{wants} The image has {show(other)}.")
+    if own is None and _present(rootfs, GLIBC_LOADERS if glibc_wanted else MUSL_LOADERS, architecture) is None:
+        return _Cause("elf.no-loader", wants, (*remedies, *_base_remedies(musl_wanted)))
+    return _Cause("elf.interpreter-absent", wants, remedies)
+
+
+def _needs_words(name: bytes, facts: ElfFacts | None) -> str:
+    words = f"It wants {show(name)}"
+    if facts is None or not facts.needed:
+        return words + "."
+    versions: dict[bytes, list[str]] = {}
+    for need in facts.verneed:
+        versions.setdefault(need.file, []).append(show(need.version))
+    shown = []
+    for needed in facts.needed[:_SHOWN_NEEDED]:
+        newest = max(versions.get(needed, [""]), key=_version_key)
+        shown.append(show(needed) + (f" ({newest})" if newest else ""))
+    more = len(facts.needed) - len(shown)
+    return f"{words}, and the libraries {', '.join(shown)}" + (f" and {more} more." if more > 0 else ".")
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.rpartition("_")[2].split(".") if part.isdigit())
+
+
+def _static_remedies(facts: ElfFacts | None) -> tuple[str, ...]:
+    if facts is None:
+        return ()
+    if facts.go_build_info:
+        return (
+            "Build with CGO_ENABLED=0: the program is then static.",
+            "Or build with -tags netgo,osusergo where only net and os/user bring in cgo.",
+        )
+    return ("Link it statically (-static, or Rust's *-unknown-linux-musl target).",)
+
+
+def _base_remedies(musl: bool) -> tuple[str, ...]:
+    if musl:
+        return ("Use the base it was built on (alpine), or build for glibc.",)
+    return (
+        "Use a base with glibc: debian:stable-slim or distroless/base; busybox:glibc suffices when the program needs no more "
+        "than libc, libm, libpthread and libresolv.",
+    )
+
+
+def _present(rootfs: Rootfs, family: dict[str, tuple[bytes, ...]], architecture: str) -> bytes | None:
+    return next((path for path in family.get(architecture, ()) if rootfs.resolve(path).node is not None), None)
+
+
+def _elsewhere(rootfs: Rootfs, name: bytes) -> bytes | None:
+    """The same file name in another usual directory."""
+    base = name.rpartition(b"/")[2]
+    for folder in _LIBRARY_FOLDERS:
+        found = rootfs.resolve(folder + b"/" + base)
+        if found.node is not None and found.node.entry.kind == Kind.FILE:
+            return folder + b"/" + base
+    return None
+
+
+# -- other causes --
+
+
+def _load_cause(start: Start, rootfs: Rootfs) -> _Cause:
+    loaded = start.loaded
+    if loaded is None or loaded.crash:
+        return _Cause("load.crash")
+    rule = _LOAD_RULES.get(loaded.reason or Reason.OTHER, "load.refused")
+    missing = next((step for step in reversed(loaded.steps) if step.action == "library" and not step.ok), None)
+    if rule != "load.library-absent" or missing is None:
+        return _Cause(rule)
+    wanted = missing.wanted.encode("utf-8", "surrogateescape")
+    by = f"{missing.by} needs {missing.wanted}." if missing.by else ""
+    remedies = _library_remedies(wanted.rpartition(b"/")[2], loaded.family)
+    found = _find_file(rootfs, wanted.rpartition(b"/")[2])
+    if found is not None:
+        by += f" A file of that name lies at {show_path(found)}, where the loader does not look."
+        folder = show_path(found.rpartition(b"/")[0])
+        remedies = (f"Run ldconfig in the build, or set LD_LIBRARY_PATH or a run path that names {folder}.", *remedies)
+    return _Cause(rule, by.strip(), remedies)
+
+
+def _library_remedies(soname: bytes, family: str) -> tuple[str, ...]:
+    if soname in _GLIBC_PARTS:
+        return (
+            "It is part of glibc, which this image has only in part: use a base with all of it "
+            "(debian:stable-slim, distroless/cc), or copy the file from the image the program was built in.",
+            "Or link statically (Rust: the *-unknown-linux-musl target).",
+        )
+    packages = _PACKAGES.get(soname)
+    if packages is None:
+        return ()
+    debian, alpine = packages
+    return (f"Install {alpine if family == 'musl' else debian}.",)
+
+
+def _find_file(rootfs: Rootfs, base: bytes) -> bytes | None:
+    """The first visible file of that name, wherever it lies; reads every path, so only after a failure."""
+    for node in rootfs.named(base):
+        return node.path
+    return None
+
+
+def _script_interpreter_absent(start: Start, rootfs: Rootfs) -> _Cause:
+    base = start.culprit.rpartition(b"/")[2]
+    for folder in _INTERPRETER_FOLDERS:
+        path = folder + b"/" + base
+        if rootfs.resolve(path).node is not None:
+            return _Cause(start.cause, f"The image has {show(path)}.", (f"Begin the script with #!{show(path)}",))
+    if base == b"bash" and rootfs.resolve(b"/bin/sh").node is not None:
+        return _Cause(start.cause, "The image has /bin/sh but no bash.", ("Install bash, or write the script for /bin/sh.",))
+    return _Cause(start.cause, f"Nothing named {show(base)} is in the usual directories.")
+
+
+def _wrong_architecture(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
+    node = rootfs.resolve(b"/" + start.subject).node
+    facts = None if node is None else rootfs.elf(node)
+    if facts is None:
+        return _Cause(start.cause)
+    own = next((name for name, kind in NATIVE.items() if facts.machine in kind.machines and facts.bits == kind.bits), "unknown")
+    return _Cause(start.cause, f"The image says {config.platform}, the program is for {own} (machine {facts.machine}).")
+
+
+def _path_absent(start: Start, rootfs: Rootfs) -> _Cause:
+    if start.argv[:2] == (b"/bin/sh", b"-c"):
+        return _Cause("path.shell-absent")
+    base = start.culprit.rstrip(b"/").rpartition(b"/")[2]
+    found = _find_file(rootfs, base) if base else None
+    if found is None:
+        return _Cause("path.absent")
+    return _Cause("path.absent", f"A file of that name lies at {show_path(found)}.", (f"Use {show_path(found)}.",))
+
+
+def _unusable_on_path(start: Start) -> _Cause:
+    tried = [each for step in start.steps if step.action == "lookup" for each in step.attempts]
+    blocked = next((each.path for each in tried if each.outcome == "not executable"), None)
+    if start.cause == "path.not-found" and blocked is not None:
+        return _Cause(start.cause, f"{blocked} exists but is not executable.", (f"chmod +x {blocked}",))
+    return _Cause(start.cause)
+
+
+# -- ldd for images --
+
+
+def list_objects(
+    config: ImageConfig,
+    layers: Sequence[LayerFacts],
+    *,
+    paths: Sequence[bytes] | None = None,
+    all_elf: bool = False,
+    profile: HostProfile = DEFAULT_PROFILE,
+    overrides: Overrides = NO_OVERRIDES,
+) -> Iterator[ObjectListing]:
+    """The named paths, every ELF file, or by default the program that the image starts."""
+    rootfs = Rootfs(layers)
+    start = foretell_start(rootfs, config, profile, overrides)
+    if all_elf:
+        wanted = [b"/" + node.path for node in rootfs.nodes() if rootfs.elf(node) is not None]
+    elif paths:
+        wanted = list(paths)
+    else:
+        program = start.execution.program if start.execution is not None else None
+        wanted = [b"/" + program.path] if program is not None else []
+    for path in wanted:
+        yield _list_object(rootfs, path, start, config, profile)
+
+
+def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig, profile: HostProfile) -> ObjectListing:
+    found = rootfs.resolve(path, cwd=start.cwd)
+    shown = show_path(path)
+    if found.node is None:
+        return ObjectListing(path=shown, verdict=State.FAILS, error=STRERROR[found.error])
+    facts = rootfs.elf(found.node)
+    layer = rootfs.layer_of(found.node)
+    if facts is None:
+        unread = rootfs.unread(found.node)
+        verdict = State.UNKNOWN if unread else State.FAILS
+        return ObjectListing(path=shown, verdict=verdict, error="not wholly read" if unread else "not an ELF file", layer=layer)
+    base = ObjectListing(path=shown, interpreter=show(facts.interp or b""), layer=layer)
+    if facts.interp is None and not facts.needed:
+        return base
+    creds = start.user.credentials(dac_override=profile.dac_override)
+    executed = execute_elf(
+        rootfs,
+        [Step("exec", shown, path=show_path(found.path), layer=layer)],
+        found.node,
+        path,
+        [path],
+        0,
+        None,
+        creds,
+        cwd=start.cwd,
+        profile=profile,
+        architecture=config.platform.architecture,
+    )
+    if facts.interp is None:
+        # A library: as its users would have it loaded, by the loader of the image's program or of its family.
+        executed = _library_execution(rootfs, found.node, path, start, config, creds)
+    return _list_closure(rootfs, base, facts, executed, start, profile)
+
+
+def _library_execution(
+    rootfs: Rootfs, node: Node, path: bytes, start: Start, config: ImageConfig, creds: Credentials
+) -> Execution:
+    interp = None if start.execution is None else start.execution.interp
+    name = b"" if start.execution is None else start.execution.interp_name
+    for family in (GLIBC_LOADERS, MUSL_LOADERS):
+        candidate = _present(rootfs, family, config.platform.architecture) if interp is None else None
+        if candidate is not None:
+            name, interp = candidate, rootfs.resolve(candidate).node
+    if interp is None:
+        return Execution((), unknown="the image has no loader for this library")
+    after = creds._replace(dac_override=creds.uid == 0)
+    return Execution((), program=node, opened_as=path, argv=(path,), interp=interp, interp_name=name, creds=after)
+
+
+def _list_closure(
+    rootfs: Rootfs, base: ObjectListing, facts: ElfFacts, executed: Execution, start: Start, profile: HostProfile
+) -> ObjectListing:
+    if executed.unknown or executed.error or executed.crash:
+        verdict = State.UNKNOWN if executed.unknown else State.FAILS
+        error = executed.unknown or executed.crash or STRERROR[executed.error]
+        needed: dict[str, str | None] = {show(name): None for name in facts.needed}
+        return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
+    result = load_program(rootfs, executed, start.env, start.cwd, profile)
+    where = {each.name: each.path for each in result.objects if each.needed_by is not None}
+    state = State.UNKNOWN if result.ok is None else State.STARTS if result.ok else State.FAILS
+    return msgspec.structs.replace(
+        base,
+        verdict=state,
+        error="" if result.ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
+        needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
+        tree=result.steps,
+    )

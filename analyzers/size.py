@@ -1,0 +1,70 @@
+"""How many bytes each layer has, and how many of them a later layer hides or replaces.
+
+A byte is wasted once, in the layer that brought it, however often it is hidden. Counts file contents, not tar
+headers; hard links have no bytes of their own.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from analyzers.facts import Kind, LayerFacts
+from analyzers.rootfs import Rootfs
+
+
+class LayerSize(NamedTuple):
+    """Of one layer: bytes of its files, those of them that are hidden, and how many entries it has."""
+
+    file_bytes: int
+    wasted_bytes: int
+    entries: int
+
+
+class ImageSize(NamedTuple):
+    layers: tuple[LayerSize, ...]
+    files: int
+    """Regular files (hard links included) that are visible in the end."""
+    elf_files: int
+    """Those among them that are ELF files."""
+
+
+def measure(rootfs: Rootfs) -> ImageSize:
+    """One pass over all entries in the order of their paths, directories being looked up once each."""
+    rootfs = rootfs.image()
+    count = len(rootfs.layers)
+    bytes_of, wasted, entries = [0] * count, [0] * count, [0] * count
+    files = elf_files = 0
+    parent: bytes | None = None
+    holders: frozenset[int] = frozenset()
+    last, shown = b"", False
+    streams = [_rows(index, facts) for index, facts in enumerate(rootfs.layers)]
+    for path, order, kind, size, elf in heapq.merge(*streams):
+        index = -order
+        entries[index] += 1
+        if path != last:
+            last, shown = path, False
+        if kind == Kind.DIRECTORY:
+            shown = True
+            continue
+        directory = path.rpartition(b"/")[0]
+        if directory != parent:
+            parent, holders = directory, rootfs.holders(directory)
+        visible = not shown and index in holders and not rootfs.hidden_above(path, index)
+        shown = True
+        if kind == Kind.FILE:
+            bytes_of[index] += size
+            wasted[index] += 0 if visible else size
+        if visible and kind in (Kind.FILE, Kind.HARDLINK):
+            files += 1
+            elf_files += elf
+    sizes = tuple(LayerSize(*each) for each in zip(bytes_of, wasted, entries, strict=True))
+    return ImageSize(sizes, files, elf_files)
+
+
+def _rows(index: int, facts: LayerFacts) -> Iterator[tuple[bytes, int, int, int, bool]]:
+    """(path, layer negated so that the topmost comes first, kind, size, whether ELF facts exist)."""
+    for entry in facts.entries:
+        if entry.path:
+            yield entry.path, -index, entry.kind, entry.size, bool(entry.sha256) and entry.sha256 in facts.elf
