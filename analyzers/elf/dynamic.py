@@ -39,6 +39,7 @@ DYNAMIC_BYTES = 8 << 20
 """Of a dynamic section without DT_NULL this much is read; 200,000 DT_NEEDED are half of it (hostile 85)."""
 TAG_LIMIT = 8_192
 NAME_BYTES = 4_096
+RUN_PATH_BYTES = 1 << 20
 NAMES_BYTES = 2 << 20
 """All names of one list together: a longer sum is one string referred to over and over (hostile 86)."""
 TABLE_START_BYTES = 16 << 10
@@ -147,12 +148,12 @@ def read_names(dynamic: Dynamic, tag: int, limit: int, defects: set[str]) -> tup
     return tuple(names)
 
 
-def read_name(dynamic: Dynamic, tag: int, label: str, defects: set[str]) -> bytes | None:
+def read_name(dynamic: Dynamic, tag: int, label: str, defects: set[str], limit: int = NAME_BYTES) -> bytes | None:
     """The string of a tag that counts once; None when it is absent or leads nowhere."""
     offset = dynamic.last.get(tag)
     if offset is None:
         return None
-    name = dynamic.strings.get(offset)
+    name = dynamic.strings.get(offset, limit)
     if name is None:
         defects.add(f"bad-dynamic:{label}")
     return name

@@ -18,8 +18,9 @@ MUSL_VERSION = re.compile(rb"\d{1,3}\.\d{1,3}\.\d{1,3}(?:-[\w.-]{1,40})?")
 PATH_BYTES = b"/.+@=~-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEXT_BYTES = 512
 GLIBC_MARK, MUSL_MARK, LIBC_MARK = b"_rtld_global", b"Dynamic Program Loader", b"GNU C Library"
-MUSL_ERROR = b"No error information"
-"""musl's first error string; present in every static program that can print an errno."""
+MUSL_TEXTS = (b"No error information", b"-0X+0X 0X-0x+0x 0x")
+"""musl's first error string and its printf's sign table: nothing else marks a static program, and a program that neither
+prints nor names an errno has no mark at all."""
 
 
 class Traits(NamedTuple):
@@ -71,7 +72,7 @@ def identify(data: bytes, traits: Traits) -> Identity:
 def static_libc(data: bytes, traits: Traits) -> str:
     if traits.abi_tag or LIBC_MARK in data or b"glibc-ld.so.cache" in data:
         return "glibc"
-    return "musl" if MUSL_ERROR in data else ""
+    return "musl" if any(text in data for text in MUSL_TEXTS) else ""
 
 
 def release(data: bytes) -> str:

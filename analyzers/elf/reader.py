@@ -30,6 +30,7 @@ from analyzers.elf.dynamic import (
     DT_TEXTREL,
     DT_VERSYM,
     DYNAMIC_BYTES,
+    RUN_PATH_BYTES,
     TABLE_SIZES,
     TABLES,
     TAG_LIMIT,
@@ -131,6 +132,9 @@ class ElfReader:
             self.head += 1
         while self.held > self.limits.elf_kept_bytes and self.head < len(self.kept):
             self.drop_oldest()
+        if self.held > self.limits.elf_kept_bytes:  # everything is wanted: the latest has to go
+            self.held -= len(self.kept.pop()[1])
+            self.head = len(self.kept)
         if self.position >= self.due:
             self.learn()
 
@@ -177,20 +181,21 @@ class ElfReader:
         pieces = [(0, b"".join([data for _, data in self.kept]))] if self.whole else self.kept
         file = FileBytes(size, pieces)
         facts, symbols = read_facts(file, self.limits)
-        missed = join_ranges([*file.missed, *(self.unkept() if file.missed else [])])
+        missed = self.all_missed(file) if file.missed else []
         unread = ""
-        if missed and (self.known or sum(end - start for start, end in missed) > self.limits.elf_kept_bytes):
+        if missed and (self.known or range_bytes(missed) > self.limits.elf_kept_bytes):
             unread = "elf-too-large"
         else:
             unread = next((name for name in ("needed-limit", "symbol-limit") if name in facts.defects), "")
         return ElfResult(facts, symbols, tuple(missed), unread)
 
-    def unkept(self) -> list[tuple[int, int]]:
-        """Ranges of the plan that had passed before it was made: asked for together, so that one more pass is enough."""
-        file = FileBytes(self.position, self.kept)
+    def all_missed(self, file: FileBytes) -> list[tuple[int, int]]:
+        """What was asked for and, where that fits, the rest of the plan: one more pass shall be enough."""
+        asked = join_ranges(file.missed)
         for start, end in self.plan:
             file.read(start, end - start)
-        return file.missed
+        planned = join_ranges(file.missed)
+        return planned if range_bytes(planned) <= self.limits.elf_kept_bytes else asked
 
 
 def read_elf(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ElfResult:
@@ -212,6 +217,10 @@ def join_ranges(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((start, end))
     return joined
+
+
+def range_bytes(ranges: list[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in ranges)
 
 
 def cut(pieces: list[tuple[int, bytes]], ranges: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
@@ -323,8 +332,8 @@ def read_dynamic_facts(
         "dynamic": True,
         "soname": read_name(dynamic, DT_SONAME, "DT_SONAME", defects),
         "needed": read_names(dynamic, DT_NEEDED, limits.needed, defects),
-        "rpath": read_name(dynamic, DT_RPATH, "DT_RPATH", defects),
-        "runpath": read_name(dynamic, DT_RUNPATH, "DT_RUNPATH", defects),
+        "rpath": read_name(dynamic, DT_RPATH, "DT_RPATH", defects, RUN_PATH_BYTES),
+        "runpath": read_name(dynamic, DT_RUNPATH, "DT_RUNPATH", defects, RUN_PATH_BYTES),
         "dt_flags": last.get(DT_FLAGS, 0),
         "dt_flags_1": last.get(DT_FLAGS_1, 0),
         "bind_now": DT_BIND_NOW in last,

@@ -61,7 +61,7 @@ class Part(NamedTuple):
 
 
 def parts(dynamic: Dynamic, layout: Layouts, defects: set[str]) -> list[Part]:
-    """The tables; where DT_JMPREL is the tail of DT_REL or DT_RELA it is cut off there (elf_machine do-rel.h)."""
+    """The tables; where DT_JMPREL is the tail of DT_REL or DT_RELA it is cut off there (dynamic-link.h)."""
     last = dynamic.last
     word = layout.word_bytes
     for tag, expected, name in ((DT_RELAENT, 3, "DT_RELAENT"), (DT_RELENT, 2, "DT_RELENT"), (DT_RELRENT, 1, "DT_RELRENT")):
@@ -76,8 +76,8 @@ def parts(dynamic: Dynamic, layout: Layouts, defects: set[str]) -> list[Part]:
         if tag not in last:
             continue
         address, size = last[tag], last.get(size_tag, 0)
-        if addends == plt_addends and plt_size and address <= plt_address < address + size:
-            size = plt_address - address
+        if addends == plt_addends and plt_size and address + size == plt_address + plt_size:
+            size = max(size - plt_size, 0)
         found.append(Part(address, size, addends, plt=False))
     if plt_size:
         found.append(Part(plt_address, plt_size, plt_addends, plt=True))
