@@ -22,7 +22,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Above it the rest is not looked at: PARTIAL(too-large)."""
     compressed_image_bytes: int = 40 * GIB
     uncompressed_image_bytes: int = 80 * GIB
-    window_bytes: int = 1 * MIB
+    window_bytes: int = 256 * KIB
     """The most that is inflated at a time."""
     expansion_warn_ratio: int = 200
     """Uncompressed over compressed bytes; above it the layer gets a note, never a refusal."""
@@ -43,14 +43,25 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     path_depth: int = 2_048
     """Components of one path; nothing deeper fits into path_bytes."""
     sparse_map_bytes: int = 1 * MIB
+    sparse_hole_bytes: int = 1 * GIB
+    """Zeros that holes of sparse files may expand to in one layer; the content of files beyond it is not read."""
     link_hops: int = 40
     capability_bytes: int = 64
     """A `security.capability` value; the largest the kernel defines has 24 bytes."""
+    layer_whiteouts: int = 500_000
+    layer_devices: int = 100_000
+    layer_capabilities: int = 100_000
+    layer_replay_entries: int = 400_000
+    """Layers in which members lie below links of the same layer are unpacked in order up to this size; above it, PARTIAL."""
     layer_notes: int = 1_000
     layer_unread: int = 10_000
 
     # kept content (decisions 1, hostile 58, 85-88, 95)
     elf_kept_bytes: int = 64 * MIB
+    layer_elf_files: int = 50_000
+    """Distinct ELF files of one layer."""
+    layer_symbol_bytes: int = 192 * MIB
+    """Names of all dynamic symbols of one layer."""
     text_file_bytes: int = 1 * MIB
     layer_text_bytes: int = 16 * MIB
     """All kept text files of one layer together."""

@@ -1,0 +1,431 @@
+"""One pass over a layer: digests, entries, whiteouts, and what the readers want of its files.
+
+Fed the blob as it arrives, in any chunks; keeps nothing but facts. Mirrors what containerd does with each tar member
+(pkg/archive applyNaive); refuses to know other layers, verdicts, and where the bytes came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+from analyzers.compression import PLAIN, Decompressor, expected_compression
+from analyzers.elf import ElfReader
+from analyzers.entries import Columns
+from analyzers.errors import Rejected
+from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
+from analyzers.limits import Limits
+from analyzers.readers import ELF_MAGIC, wants_text
+from analyzers.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, TarReader, xattr
+from analyzers.unpack import Extras, Mark, clean_path, settle
+
+Ranges = tuple[tuple[int, int], ...]
+_ROWS_A_RUN = 65_536
+_KINDS = {
+    REGULAR: Kind.FILE,
+    LINK: Kind.HARDLINK,
+    SYMLINK: Kind.SYMLINK,
+    CHARACTER: Kind.CHARACTER_DEVICE,
+    BLOCK_DEVICE: Kind.BLOCK_DEVICE,
+    DIRECTORY: Kind.DIRECTORY,
+    FIFO: Kind.FIFO,
+}
+_OPAQUE = b".wh..wh..opq"
+_COMPONENT_BYTES = 255
+"""NAME_MAX of every file system images are unpacked on."""
+_CAPABILITY = b"security.capability"
+
+
+class _LayerVisitor:
+    """Turns members into rows, and gives their content to the readers that want it."""
+
+    def __init__(self, limits: Limits, known_ranges: Mapping[bytes, Ranges]) -> None:
+        self.limits = limits
+        self.known_ranges = known_ranges
+        self.runs: list[Columns] = []
+        self.rows: list[list[object]] = []
+        self.marks: list[Mark] = []
+        self.devices: dict[int, tuple[int, int]] = {}
+        self.capabilities: dict[int, bytes] = {}
+        self.elf: dict[bytes, ElfFacts] = {}
+        self.symbols: dict[bytes, SymbolFacts] = {}
+        self.symbol_bytes = 0
+        self.texts: dict[int, bytes] = {}
+        self.text_bytes = 0
+        self.heads: dict[int, bytes] = {}
+        self.missed: dict[bytes, Ranges] = {}
+        self.unread: list[Unread] = []
+        self.notes: dict[LayerNote, None] = {}
+        self.full = False
+        """A ceiling on entries was met: members that follow are not looked at."""
+        self.partial = False
+        self._serial = 0
+        self._kept_bytes = 0
+
+    # the tar reader's visitor
+
+    def note(self, code: str, name: bytes, detail: str = "") -> None:
+        if len(self.notes) < self.limits.layer_notes:
+            self.notes[LayerNote(code, name, detail)] = None
+
+    def member(self, member: Member, head: bytes) -> Sink | None:
+        if self.full:
+            return None
+        if len(self.rows) >= _ROWS_A_RUN:
+            self.flush()
+        serial = self._serial = self._serial + 1
+        if serial > self.limits.layer_entries:
+            self._stop_at("entry-limit")
+            return None
+        path = self._path(member.name)
+        if b".wh." in path and path.rpartition(b"/")[2].startswith(b".wh."):
+            self._whiteout(serial, path)
+            return None
+        kind = _KINDS.get(member.type)
+        if kind is None:
+            raise Rejected("unknown-type", f"a tar member has the type {chr(member.type)!r}")
+        if not path and kind is not Kind.DIRECTORY:
+            return None
+        regular = kind is Kind.FILE
+        size = member.size if regular else 0
+        row: list[object] = [
+            path,
+            serial,
+            int(kind),
+            member.mode & 0o7777,
+            _owner(member.uid),
+            _owner(member.gid),
+            size,
+            b"",
+            b"",
+        ]
+        self.rows.append(row)
+        if member.records:
+            self._capability(serial, member)
+        if regular:
+            return self._content(row, member, path, head)
+        if kind is not Kind.DIRECTORY:
+            self._special(row, serial, kind, member)
+        return None
+
+    def _path(self, name: bytes) -> bytes:
+        path, escaped = clean_path(name)
+        if len(path) > _COMPONENT_BYTES:
+            self._check_length(path)
+        if b"\0" in path:
+            raise Rejected("bad-tar", "a NUL byte in a name")
+        if escaped:
+            self.note("path-escape", path)
+        return path
+
+    def _check_length(self, path: bytes) -> None:
+        if len(path) > self.limits.path_bytes:
+            raise Rejected("bad-tar", f"a path is longer than {self.limits.path_bytes} bytes")
+        if any(len(part) > _COMPONENT_BYTES for part in path.split(b"/")):
+            raise Rejected("bad-tar", f"a name is longer than {_COMPONENT_BYTES} bytes")
+
+    def _whiteout(self, serial: int, path: bytes) -> None:
+        """containerd validateWhiteout and the OCI layer specification (hostile 7-10)."""
+        directory, slash, name = path.rpartition(b"/")
+        if name == _OPAQUE:
+            self._mark(Mark(serial, True, directory))
+            return
+        hidden = name[4:]
+        if hidden in (b"", b".", b".."):
+            raise Rejected("invalid-whiteout", f"a whiteout is named {name.decode()}")
+        self._mark(Mark(serial, False, directory + slash + hidden))
+
+    def _mark(self, mark: Mark) -> None:
+        if len(self.marks) >= self.limits.layer_whiteouts:
+            self._stop_at("entry-limit")
+            return
+        self.marks.append(mark)
+
+    def _special(self, row: list[object], serial: int, kind: Kind, member: Member) -> None:
+        if kind is Kind.SYMLINK:
+            if not 0 < len(member.link) < self.limits.path_bytes or b"\0" in member.link:
+                raise Rejected("bad-tar", "a symbolic link to nothing, or to a path longer than the kernel takes")
+            row[7] = member.link
+        elif kind is Kind.HARDLINK:
+            row[7] = self._path(member.link)
+        elif kind is not Kind.FIFO and len(self.devices) < self.limits.layer_devices:
+            self.devices[serial] = (member.major & 0xFFFFFFFF, member.minor & 0xFFFFFFFF)
+        elif kind is not Kind.FIFO:
+            self._stop_at("entry-limit")
+
+    def _capability(self, serial: int, member: Member) -> None:
+        value = xattr(member, _CAPABILITY)
+        if not value:
+            return
+        if len(value) > self.limits.capability_bytes or len(self.capabilities) >= self.limits.layer_capabilities:
+            self.note("xattr-dropped", clean_path(member.name)[0])
+            self.partial = True
+            return
+        self.capabilities[serial] = value
+
+    # content
+
+    def _content(self, row: list[object], member: Member, path: bytes, head: bytes) -> Sink | None:
+        size = member.size
+        if head[:4] == ELF_MAGIC:
+            if not member.whole or len(self.elf) >= self.limits.layer_elf_files:
+                self.unreadable(path, "elf-too-large" if not member.whole else "elf-limit")
+                return None
+            return _ElfSink(self, row, ElfReader(size, self.limits, self.known_ranges.get(path, ())), path)
+        serial = member_serial(row)
+        if head[:2] == b"#!":
+            if len(self.heads) < self.limits.layer_heads:
+                self.heads[serial] = head[: self.limits.script_head_bytes]
+            else:
+                self.unreadable(path, "script-limit")
+        if wants_text(path, head):
+            if size <= self.limits.text_file_bytes and self.text_bytes + size <= self.limits.layer_text_bytes and member.whole:
+                self.text_bytes += size
+                return _TextSink(lambda body: self._text(serial, row, body))
+            self.unreadable(path, "text-too-large")
+        if size >= self.limits.hash_floor_bytes and member.whole:
+            return _HashSink(row)
+        return None
+
+    def _text(self, serial: int, row: list[object], body: bytes) -> None:
+        self.texts[serial] = body
+        if len(body) >= self.limits.hash_floor_bytes:
+            row[8] = hashlib.sha256(body).digest()
+
+    def unreadable(self, path: bytes, reason: str) -> None:
+        """A wanted file could not be read whole: the layer is PARTIAL."""
+        self.partial = True
+        if len(self.unread) < self.limits.layer_unread:
+            self.unread.append(Unread(path, reason))
+
+    # ceilings
+
+    def _stop_at(self, reason: str) -> None:
+        self.full = True
+        self.partial = True
+        self.note(reason, b"")
+
+    def flush(self) -> None:
+        """Pending rows become a sorted run."""
+        if not self.rows:
+            return
+        self.rows.sort(key=_by_path)
+        run = Columns(serials=True)
+        run.extend(self.rows)
+        self.runs.append(run)
+        self.rows = []
+        self._kept_bytes += run.kept_bytes
+        if self._kept_bytes > self.limits.layer_name_bytes:
+            self._stop_at("entry-limit")
+
+
+def _by_path(row: list[object]) -> bytes:
+    return row[0]  # type: ignore[return-value]
+
+
+def member_serial(row: list[object]) -> int:
+    """The serial number in a row under construction."""
+    return row[1]  # type: ignore[return-value]
+
+
+def _owner(number: int) -> int:
+    """chown takes 32 bits, and -1 leaves the owner as it is: root, who unpacked the file."""
+    if 0 <= number < 0xFFFFFFFF:
+        return number
+    number &= 0xFFFFFFFF
+    return 0 if number == 0xFFFFFFFF else number
+
+
+class _HashSink:
+    __slots__ = ("_hash", "_row", "feed")
+
+    def __init__(self, row: list[object]) -> None:
+        self._row = row
+        self._hash = hashlib.sha256()
+        self.feed: Callable[[memoryview], None] = self._hash.update
+
+    def close(self) -> None:
+        self._row[8] = self._hash.digest()
+
+
+class _TextSink:
+    __slots__ = ("_body", "_then")
+
+    def __init__(self, then: Callable[[bytes], None]) -> None:
+        self._body = bytearray()
+        self._then = then
+
+    def feed(self, view: memoryview) -> None:
+        self._body += view
+
+    def close(self) -> None:
+        self._then(bytes(self._body))
+
+
+class _ElfSink:
+    __slots__ = ("_hash", "_path", "_reader", "_row", "_visitor")
+
+    def __init__(self, visitor: _LayerVisitor, row: list[object], reader: ElfReader, path: bytes) -> None:
+        self._visitor = visitor
+        self._row = row
+        self._reader = reader
+        self._path = path
+        self._hash = hashlib.sha256()
+
+    def feed(self, view: memoryview) -> None:
+        self._hash.update(view)
+        self._reader.feed(view)
+
+    def close(self) -> None:
+        visitor = self._visitor
+        digest = self._row[8] = self._hash.digest()
+        if digest in visitor.elf:
+            return
+        result = self._reader.finish()
+        if result.missed:
+            visitor.missed[self._path] = result.missed
+            visitor.unreadable(self._path, "elf-missed-ranges")
+        if result.unread:
+            visitor.unreadable(self._path, result.unread)
+        visitor.elf[digest] = result.facts
+        if result.symbols is None:
+            return
+        visitor.symbol_bytes += len(result.symbols.import_names) + len(result.symbols.export_names)
+        if visitor.symbol_bytes > visitor.limits.layer_symbol_bytes:
+            visitor.unreadable(self._path, "symbol-limit")
+            return
+        visitor.symbols[digest] = result.symbols
+
+
+class LayerReader:
+    """Fed one layer blob; `finish` gives its facts. After a Rejected, feeding goes on to hash and nothing else."""
+
+    def __init__(
+        self,
+        *,
+        media_type: str = "",
+        limits: Limits = Limits(),  # noqa: B008
+        known_ranges: Mapping[bytes, Ranges] | None = None,
+    ) -> None:
+        """`known_ranges`: what an earlier pass over the same bytes left in `missed`."""
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._media_type = media_type
+        self._limits = limits
+        self._blob = hashlib.sha256()
+        self._diff = hashlib.sha256()
+        self._stream = Decompressor(limits)
+        self._visitor = _LayerVisitor(limits, known_ranges or {})
+        self._tar = TarReader(self._visitor, limits)
+        self._stopped = False
+
+    @property
+    def blob_digest(self) -> str:
+        """`sha256:...` of everything fed so far."""
+        return f"sha256:{self._blob.hexdigest()}"
+
+    @property
+    def diff_id(self) -> str:
+        """`sha256:...` of the uncompressed stream so far; empty once reading stopped before its end."""
+        if self._stopped:
+            return ""
+        return f"sha256:{(self._blob if self._stream.kind in (PLAIN, '') else self._diff).hexdigest()}"
+
+    @property
+    def missed(self) -> dict[bytes, Ranges]:
+        """Byte ranges of ELF files found to be needed too late; a second pass with `known_ranges` reads them."""
+        return self._visitor.missed
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes of the blob. Raises Rejected with a code of docs/hostile.md."""
+        self.bytes_in += len(chunk)
+        self._blob.update(chunk)
+        if self._stopped:
+            return
+        if self.bytes_in > self._limits.compressed_layer_bytes:
+            self._stop("too-large")
+            return
+        try:
+            for window in self._stream.feed(chunk):
+                self._take(window)
+                if self._stopped:
+                    return
+        except Rejected:
+            self._stopped = True
+            raise
+
+    def finish(self) -> LayerFacts:
+        """The facts. Raises Rejected when the stream or the tar ends too early, or could not be unpacked."""
+        visitor, limits = self._visitor, self._limits
+        if not self._stopped:
+            self._end()
+        visitor.flush()
+        extras = Extras(visitor.devices, visitor.capabilities, frozenset(visitor.texts.keys() | visitor.heads.keys()))
+        runs, visitor.runs = visitor.runs, []
+        settled = settle(runs, visitor.marks, extras, limits)
+        for path in settled.duplicates:
+            visitor.note("duplicate-entry", path)
+        for path in settled.dropped:
+            visitor.unreadable(path, "entry-limit")
+        hashes = settled.entries.columns.hashes
+        present = {bytes(hashes[at : at + 32]) for at in range(0, len(hashes), 32)}
+        return LayerFacts(
+            diff_id=self.diff_id,
+            size_bytes=self.bytes_out,
+            entries=settled.entries,
+            whiteouts=settled.whiteouts,
+            opaques=settled.opaques,
+            elf={digest: visitor.elf[digest] for digest in sorted(visitor.elf) if digest in present},
+            symbols={digest: visitor.symbols[digest] for digest in sorted(visitor.symbols) if digest in present},
+            texts=_placed(visitor.texts, settled.places),
+            heads=_placed(visitor.heads, settled.places),
+            unread=tuple(visitor.unread),
+            notes=tuple(visitor.notes),
+            coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,
+            verified=Verified.STREAM,
+        )
+
+    def _take(self, window: bytes) -> None:
+        self.bytes_out += len(window)
+        if self.bytes_out > self._limits.uncompressed_layer_bytes:
+            self._stop("too-large")
+            return
+        if self._stream.kind != PLAIN:
+            self._diff.update(window)
+        if not self._visitor.full:
+            self._tar.feed(window)
+
+    def _end(self) -> None:
+        try:
+            for window in self._stream.finish():
+                self._take(window)
+            if self._stopped:
+                return
+            if not self._visitor.full:
+                self._tar.finish()
+        except Rejected:
+            self._stopped = True
+            raise
+        if self._stream.trailing and not self._tar.ended and not self._visitor.full:
+            raise Rejected("corrupt-layer", f"the {self._stream.kind} stream goes on with something else before the tar ends")
+        self._remark()
+
+    def _remark(self) -> None:
+        if self._tar.trailing or self._stream.trailing:
+            self._visitor.note("trailing-data", b"")
+        promised = expected_compression(self._media_type)
+        if promised and promised != self._stream.kind:
+            self._visitor.note("media-type-mismatch", b"", f"labelled {promised}, is {self._stream.kind}")
+        large = self.bytes_out > self._limits.expansion_warn_after_bytes
+        if large and self.bytes_out > self._limits.expansion_warn_ratio * self.bytes_in:
+            self._visitor.note("expansion-ratio", b"", f"{self.bytes_in} bytes become {self.bytes_out}")
+
+    def _stop(self, reason: str) -> None:
+        """The rest is hashed and not looked at: PARTIAL."""
+        self._stopped = True
+        self._visitor.partial = True
+        self._visitor.note(reason, b"")
+
+
+def _placed(kept: Mapping[int, bytes], places: Mapping[int, bytes]) -> dict[bytes, bytes]:
+    return dict(sorted((places[serial], body) for serial, body in kept.items() if serial in places))

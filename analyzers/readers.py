@@ -1,0 +1,51 @@
+"""Which files of a layer are read, and by what: the literal list of readers and the version that follows from it.
+
+Knows names and first bytes only. A reader whose facts change raises its version here; every layer is then read again.
+Refuses to know what the content means: that is elf/, loader/ and the judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+ELF_MAGIC = b"\x7fELF"
+_TEXT_NAMES = frozenset((b"passwd", b"group", b"os-release", b"ld.so.cache", b"ld.so.preload", b"ld.so.conf", b"nsswitch.conf"))
+
+
+class Reader(NamedTuple):
+    """`wants` decides by the path and the first bytes (at least four where the file has them) of a regular file."""
+
+    name: str
+    version: int
+    wants: Callable[[bytes, bytes], bool]
+
+
+def wants_elf(path: bytes, head: bytes) -> bool:
+    """Every file that begins with the ELF magic, whatever its name (K: the kernel looks at nothing else)."""
+    return head[:4] == ELF_MAGIC
+
+
+def wants_head(path: bytes, head: bytes) -> bool:
+    """Scripts: their first 256 bytes are all the kernel looks at (K19)."""
+    return head[:2] == b"#!"
+
+
+def wants_text(path: bytes, head: bytes) -> bool:
+    """The few text files that users, loaders and distributions are known by, wherever they stand."""
+    directory, _, name = path.rpartition(b"/")
+    if name in _TEXT_NAMES:
+        return True
+    if name.endswith(b".path"):
+        return name.startswith(b"ld-musl-")
+    return name.endswith(b".conf") and (directory == b"ld.so.conf.d" or directory.endswith(b"/ld.so.conf.d"))
+
+
+ENTRIES_VERSION = 1
+READERS = (
+    Reader("elf", 1, wants_elf),
+    Reader("head", 1, wants_head),
+    Reader("text", 1, wants_text),
+)
+FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
+"""Names all that the facts of a layer depend on besides its bytes."""
