@@ -68,11 +68,11 @@ def resolve_user(spec: str, passwd: bytes | None, group: bytes | None) -> Resolv
     if account is not None:
         uid, gid, home = account.uid, account.gid, account.home
     elif not user_part:
-        uid, gid, home = 0, 0, b""
+        uid, gid, home = 0, 0, b"/"
     elif uid_wanted is None:
         return ResolvedUser(error=f"unable to find user {_text(user_part)}: no matching entries in passwd file")
     else:
-        uid, gid, home = uid_wanted, 0, b""
+        uid, gid, home = uid_wanted, 0, b"/"
         if not 0 <= uid <= MAX_ID:
             return _out_of_range()
 
@@ -87,7 +87,7 @@ def resolve_user(spec: str, passwd: bytes | None, group: bytes | None) -> Resolv
     elif account is not None and account.name:
         # C20: supplementary groups exist only for a user that the passwd file knows, and only without an explicit group.
         extra = tuple(each.gid for each in _parse_group(group or b"") if account.name in each.members)
-    return ResolvedUser(uid & 0xFFFFFFFF, gid & 0xFFFFFFFF, (gid, *extra), home or b"/")
+    return ResolvedUser(uid & 0xFFFFFFFF, gid & 0xFFFFFFFF, (gid, *extra), home)
 
 
 def _out_of_range() -> ResolvedUser:

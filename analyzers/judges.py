@@ -39,6 +39,8 @@ RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 _SEVERITIES = tuple(Severity)
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
+_WASTE_FLOOR = 1_000_000
+"""Bytes of one layer that must be hidden before it is worth a finding."""
 _ASSUMPTIONS = (
     "Nothing is mounted over the image's files but what every container has.",
     "Nothing but the image and the overrides sets the environment.",
@@ -66,6 +68,7 @@ def judge_image(
         rule = RULES["image.not-wholly-read"]
         findings.append(Finding(rule.id, rule.severity, f"{rule.title}: {incomplete[0]}", why=rule.why, remedies=(rule.remedy,)))
     size = measure(rootfs)
+    findings.extend(_waste_findings(size))
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -139,6 +142,14 @@ def _loader_findings(start: Start) -> Iterator[Finding]:
     rule = RULES["load.warning"]
     for line in start.loaded.warnings:
         yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
+
+
+def _waste_findings(size: ImageSize) -> Iterator[Finding]:
+    rule = RULES["size.hidden-bytes"]
+    for index, each in enumerate(size.layers):
+        if each.wasted_bytes >= _WASTE_FLOOR:
+            text = f"{each.wasted_bytes / 1e6:.1f} MB of this layer are hidden by later ones"
+            yield Finding(rule.id, rule.severity, text, layer=index, why=rule.why, remedies=(rule.remedy,))
 
 
 def _incomplete(layers: Sequence[LayerFacts]) -> Iterator[str]:

@@ -127,21 +127,17 @@ def execute(
     creds: Credentials,
     profile: HostProfile,
     architecture: str,
-    env_bytes: int = 0,
+    env: Sequence[bytes] = (),
 ) -> Execution:
-    """execve(path, argv) with `creds` in force while files are opened; `env_bytes` counts the environment (K3)."""
+    """execve(path, argv, env) with `creds` in force while files are opened."""
     steps: list[Step] = []
     vector = list(argv) or [b""]
-    refused = _too_long(path, vector, env_bytes)
+    refused = _refuse_strings(path, vector, env)
     if refused:
-        return Execution((), error="E2BIG", cause="config.arguments-too-long", subject=path.lstrip(b"/"))
+        return Execution((), error=refused, cause="config.arguments-refused", subject=path.lstrip(b"/"))
     script: Node | None = None
     wanted, origin, by = path, "path", ""
     for level in range(SCRIPT_LEVELS + 2):
-        if level > SCRIPT_LEVELS:
-            return Execution(
-                tuple(steps), error="ELOOP", cause="script.too-deep", subject=script.path if script else b"", script=script
-            )
         found = rootfs.resolve(wanted, cwd=cwd, creds=creds) if wanted else Resolution(None, "", cwd)
         opened = _open(rootfs, found, creds)
         steps.append(_open_step(rootfs, "interpreter" if level else "exec", origin, wanted, by, found, opened))
@@ -152,6 +148,9 @@ def execute(
             subject = script.path if script is not None and level else found.path
             return Execution(tuple(steps), error=opened, cause=cause, subject=subject, culprit=wanted, script=script)
         node = found.node
+        if level > SCRIPT_LEVELS:
+            subject = script.path if script is not None else node.path
+            return Execution(tuple(steps), error="ELOOP", cause="script.too-deep", subject=subject, script=script)
         head = rootfs.head(node)
         if head is None:
             return execute_elf(
@@ -167,9 +166,13 @@ def execute(
     raise AssertionError("unreachable: the loop returns at its last level")
 
 
-def _too_long(path: bytes, vector: Sequence[bytes], env_bytes: int) -> bool:
-    total = sum(len(item) + 9 for item in vector) + len(path) + env_bytes
-    return total > MAX_ARGUMENTS or any(len(item) >= MAX_ARGUMENT for item in vector)
+def _refuse_strings(path: bytes, vector: Sequence[bytes], env: Sequence[bytes]) -> str:
+    """K3; a NUL does not even leave Go's system call package."""
+    strings = (*vector, *env)
+    if any(b"\0" in item for item in strings):
+        return "EINVAL"
+    total = len(path) + sum(len(item) + 9 for item in strings)
+    return "E2BIG" if total > MAX_ARGUMENTS or any(len(item) >= MAX_ARGUMENT for item in strings) else ""
 
 
 def _open(rootfs: Rootfs, found: Resolution, creds: Credentials) -> str:

@@ -45,10 +45,10 @@ _TABLE = (
         Reason.RUNTIME,
     ),
     Rule(
-        "config.arguments-too-long",
+        "config.arguments-refused",
         _F,
-        "The command line or environment is too long",
-        "The kernel takes 128 KiB for one string and a quarter of the stack limit for all.",
+        "The command line or environment is refused",
+        "The kernel takes 128 KiB for one string and a quarter of the stack limit for all, and no string with a NUL.",
         "Put long values into files.",
         "K3, Linux fs/exec.c",
         Reason.RUNTIME,
@@ -539,6 +539,14 @@ _TABLE = (
         "It did not stop the reading.",
         "Build the layer again with another tool.",
         "hostile A",
+    ),
+    Rule(
+        "size.hidden-bytes",
+        _W,
+        "A layer's bytes are hidden by later layers",
+        "What a later layer deletes or replaces is still pulled and stored.",
+        "Delete it in the instruction that made it, or build in a stage of its own.",
+        "size.py",
     ),
     Rule(
         "image.not-wholly-read",

@@ -158,7 +158,7 @@ def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
         creds=creds,
         profile=context.profile,
         architecture=context.architecture,
-        env_bytes=sum(len(item) + 9 for item in context.env),
+        env=context.env,
     )
     steps.extend(executed.steps)
     base = msgspec.structs.replace(base, execution=executed, subject=executed.subject, culprit=executed.culprit)
@@ -284,9 +284,9 @@ def environment(image: Sequence[str], extra: Sequence[str], profile: HostProfile
         if not name:
             return (), b"environment variable name can't be empty: " + go_quote(b"=" + value)
         if b"\0" in name:
-            return (), b"environment variable name can't contain null(\\x00): " + go_quote(name)
+            return (), b"environment variable name can't contain null(\\x00): " + go_quote(name + b"=" + value)
         if b"\0" in value:
-            return (), b"environment variable value can't contain null(\\x00): " + go_quote(value)
+            return (), b"environment variable value can't contain null(\\x00): " + go_quote(name + b"=" + value)
         result[name] = value
     return tuple(name + b"=" + value for name, value in result.items()), b""
 
@@ -340,7 +340,7 @@ def _make_directory(rootfs: Rootfs, cwd: bytes) -> _Failed | None:
         text = b"error during container init: mkdir " + cwd + b": no such file or directory"
         return _Failed(text, "config.working-dir-unusable")
     if landed.startswith(b"sys/"):
-        text = b"error during container init: mkdir " + cwd + b": operation not permitted"
+        text = b"error during container init: mkdir " + cwd + b": read-only file system"
         return _Failed(text, "config.working-dir-unusable")
     return None
 
@@ -478,6 +478,9 @@ def _look_at(
     steps.append(Step("lookup", show(name), path=path, ok=ok, attempts=(tried,), layer=layer if ok else None))
     unknown = f"a layer that was not wholly read may hold {show_path(name)}" if found.unknown else ""
     start = b"exec: " + go_quote(name) + b": "
+    if b"\0" in name:
+        text = start + b"stat " + name + b": invalid argument"
+        return b"", _Failed(text, "path.absent", Stage.LOOKUP, b"", name), unknown
     if found.error:
         text = start + b"stat " + name + b": " + STRERROR[found.error].encode()
         if found.error == "ENOTDIR":

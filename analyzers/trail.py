@@ -13,6 +13,7 @@ _OUTCOMES = {
     "EACCES": Outcome.DENIED,
     "ENAMETOOLONG": Outcome.ABSENT,
 }
+_STOPPED = {"ENOENT": "there is no {}", "ENOTDIR": "{} is not a directory", "EACCES": "{} is closed to the user"}
 
 
 def show_path(path: bytes) -> str:
@@ -39,8 +40,8 @@ def _detail(wanted: bytes, found: Resolution) -> str:
         return "by way of " + ", ".join(show_path(link) for link in found.links[:8]) + f" to {show_path(found.path)}"
     if found.links:
         return f"leads to {show_path(found.path)}"
-    if found.error and found.path != wanted.lstrip(b"/"):
-        return f"stopped at {show_path(found.path)}"
+    if found.error in _STOPPED and found.path != wanted.lstrip(b"/"):
+        return _STOPPED[found.error].format(show_path(found.path))
     return ""
 
 

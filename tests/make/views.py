@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from analyzers.elf import read_elf
 from analyzers.entries import Entries
 from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, Unread
 
@@ -107,6 +108,9 @@ def layer(
     entries, elfs, texts, heads = [], {}, {}, {}
     for path, item in wanted.items():
         size, digest = len(item.content), b""
+        if item.content.startswith(b"\x7fELF"):
+            digest = hashlib.sha256(item.content).digest()
+            elfs[digest] = read_elf(item.content).facts
         if item.elf is not None:
             size = item.elf.file_size
             digest = hashlib.sha256(msgspec.msgpack.encode(item.elf)).digest()
