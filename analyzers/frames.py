@@ -22,6 +22,7 @@ import msgspec
 
 from analyzers.errors import EnoentError
 from analyzers.limits import Limits
+from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
 
 MAX_BODY_BYTES = (1 << 20) + (64 << 10)
@@ -102,7 +103,7 @@ class JudgeImage(msgspec.Struct, frozen=True, tag="judge"):
     """Judge one image by the facts of its layers. Answered by Want, then by PARTs (the report) and Judged."""
 
     image_id: str
-    config_body: bytes
+    config: ImageConfig
     layers: tuple[str, ...]
     """Keys of the layers' facts, lowest first; the same key may stand twice."""
     profile: HostProfile = HostProfile()
@@ -114,7 +115,7 @@ class ListObjects(msgspec.Struct, frozen=True, tag="ldd"):
     """List what each ELF object of an image would load. Answered by Want, PARTs (JSON lines) and Listed."""
 
     image_id: str
-    config_body: bytes
+    config: ImageConfig
     layers: tuple[str, ...]
     paths: tuple[bytes, ...] = ()
     all_elf: bool = False
@@ -159,6 +160,7 @@ class LayerRead(msgspec.Struct, frozen=True, tag="layer-read"):
     """Key of these facts: diff ID, facts version, coverage and verification (decisions 2)."""
     blob_digest: str
     diff_id: str
+    """Computed from the uncompressed bytes; the blob's digest where reading stopped before their end."""
     coverage: str
     verified: str
     bytes_in: int

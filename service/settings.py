@@ -7,6 +7,7 @@ nobody should turn off has no key. Settings of the single sources live with them
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 import types
@@ -23,6 +24,7 @@ from analyzers.profile import HostProfile
 from service.errors import SettingsError
 from service.secret import Secret, SecretFrom
 
+DEFAULT_FILE = Path("enoent.toml")
 ENV_PREFIX = "ENOENT_"
 MAX_FILE_BYTES = 1 * MIB
 # Not ours: variables that Kubernetes makes for a service called enoent, and switches of our own test runs.
@@ -151,17 +153,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def load_settings(
     path: Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
 ) -> Settings:
-    """Settings of a file (absent: defaults), ENOENT_ variables and flags such as {"listen.port": 80}.
+    """Settings of a file (absent: ./enoent.toml if there is one), ENOENT_ variables (those of this process unless given)
+    and flags such as {"listen.port": 80}.
 
     Raises SettingsError naming the key, and whether it stood in the file, the environment or a flag.
     """
+    if path is None and DEFAULT_FILE.exists():
+        path = DEFAULT_FILE
+    env = os.environ if env is None else env
     data = _read(path) if path else {}
     origins: dict[str, str] = {}
     for key, name in _env_keys():
-        if env and name in env:
+        if name in env:
             _put(data, key, _from_env(key, env[name]))
             origins[key] = name
-    _refuse_unknown_env(env or {})
+    _refuse_unknown_env(env)
     for key, value in (flags or {}).items():
         _put(data, key, value)
         origins[key] = "--" + key.replace(".", "-")
@@ -184,7 +190,7 @@ def described(kind: type[msgspec.Struct] = Settings, prefix: str = "") -> Iterat
     """Every key that can be set, as `a.b` (lists as `a[].b`), with its type; the order is that of the Structs."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for name in kind.__struct_fields__:
-        inner, many = _struct_within(hints[name])
+        inner, many = struct_within(hints[name])
         key = f"{prefix}{name}"
         if inner is None:
             yield key, hints[name]
@@ -206,17 +212,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not TOML: {error}") from error
 
 
-def _struct_within(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
+def struct_within(hint: Any) -> tuple[type[msgspec.Struct] | None, bool]:
     """The Struct that a field holds, and whether it holds many."""
     origin = typing.get_origin(hint)
     if origin is Annotated:
-        return _struct_within(typing.get_args(hint)[0])
+        return struct_within(typing.get_args(hint)[0])
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return hint, False
     if origin in (tuple, list):
-        return _struct_within(typing.get_args(hint)[0])[0], True
+        return struct_within(typing.get_args(hint)[0])[0], True
     if origin in (typing.Union, types.UnionType):
-        found = [inner for inner in map(_struct_within, typing.get_args(hint)) if inner[0]]
+        found = [inner for inner in map(struct_within, typing.get_args(hint)) if inner[0]]
         return found[0] if found else (None, False)
     return None, False
 
@@ -246,7 +252,7 @@ def _refuse_unknown_keys(data: Mapping[str, Any], kind: type[msgspec.Struct], pr
     for name, value in data.items():
         if name not in kind.__struct_fields__:
             raise SettingsError(f"{prefix}{name}: no such setting{_nearest(name, kind.__struct_fields__)}")
-        inner, many = _struct_within(hints[name])
+        inner, many = struct_within(hints[name])
         if inner is None:
             continue
         for index, item in enumerate(value if many and isinstance(value, list) else [value]):

@@ -7,6 +7,7 @@ content-addressed, so writing twice is harmless; what was used longest ago leave
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 from analyzers.finding import Report
 from analyzers.frames import LayerRead
 from service.database import Database
+from service.remembered import Refusal, StoredImage, StoredLayer
 from service.schema import BLOB, FINDING, IMAGE, LAYER, MANIFEST, REJECTION, REPORT, SECTION, SIGHTING
 from service.settings import StateSettings
 from service.sources import ImageSource, LayerSource, Sighting
@@ -28,33 +30,6 @@ KEEP_SHARE = 0.9
 REMOVED_AT_ONCE = 64
 
 Clock = Callable[[], float]
-
-
-class StoredLayer(msgspec.Struct, frozen=True):
-    """Facts of one layer that are at hand."""
-
-    key: str
-    diff_id: str
-    coverage: str
-    verified: str
-    bytes_out: int = 0
-
-
-class StoredImage(msgspec.Struct, frozen=True):
-    """An image that was examined: all that judging it again needs."""
-
-    image_id: str
-    platform: str
-    config: bytes
-    layers: tuple[str, ...]
-    """Keys of its layers' facts, lowest first."""
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """Why a blob cannot be analysed."""
-
-    code: str
-    detail: str
 
 
 class SightingRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +51,6 @@ class SightingRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whole listings in a row that did not show it."""
 
 
-class Examination(msgspec.Struct, frozen=True, kw_only=True):
-    """What an examination of one platform of a sighting gave, to be written in one transaction."""
-
-    image: ImageSource
-    outcome: str
-    detail: str = ""
-    report_key: str = ""
-
-
 class Store:
     """The tables behind their meanings. Open with `Store.open`, close once."""
 
@@ -92,6 +58,9 @@ class Store:
         self.database = database
         self._max_bytes = max_bytes
         self._clock = clock
+        self._pins: Counter[str] = Counter()
+        self._bytes = -1
+        """Stored bytes as far as known; -1 before they were summed up."""
         self.evicted = 0
         """Layers removed since the start to stay below state.max_bytes."""
 
@@ -170,7 +139,7 @@ class Store:
             if read.blob_digest:
                 pair = {"digest": read.blob_digest, "diff_id": read.diff_id, "bytes_in": read.bytes_in, "used_at": now}
                 await connection.execute(insert(BLOB).values(pair).on_conflict_do_nothing())
-        await self._make_room()
+        await self._make_room(packed)
 
     async def touch(self, keys: Collection[str]) -> None:
         """Notes that these layers were used, at most once an hour each."""
@@ -182,8 +151,20 @@ class Store:
         async with self.database.writing() as connection:
             await connection.execute(sa.update(LAYER).where(stale).values(used_at=now))
 
+    def pin(self, keys: Collection[str]) -> None:
+        """These facts are in use: they do not leave for want of room until as many `unpin`."""
+        self._pins.update(keys)
+
+    def unpin(self, keys: Collection[str]) -> None:
+        """Ends a `pin`."""
+        self._pins.subtract(keys)
+        for key in keys:
+            if self._pins[key] <= 0:
+                del self._pins[key]
+
     async def forget_layer(self, key: str) -> None:
         """Drops facts that turned out unusable; the layer is read again when next wanted."""
+        self._bytes = -1
         async with self.database.writing() as connection:
             await connection.execute(sa.delete(LAYER).where(LAYER.c.key == key))
 
@@ -249,7 +230,7 @@ class Store:
             added = await connection.scalar(insert(REPORT).values(row).on_conflict_do_nothing().returning(REPORT.c.key))
             if added is not None and findings:
                 await connection.execute(sa.insert(FINDING), findings)
-        await self._make_room()
+        await self._make_room(len(body))
 
     async def layers_of(self, manifest_digest: str) -> tuple[LayerSource, ...]:
         """Layers as transported, with their compressed sizes."""
@@ -345,31 +326,33 @@ class Store:
             reports = await connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(REPORT.c.body)), 0)))
         return int(layers or 0) + int(reports or 0)
 
-    async def _make_room(self) -> None:
-        """Removes what was used longest ago until facts and reports fit again. Current reports stay."""
-        excess = await self.stored_bytes() - self._max_bytes
-        if excess <= 0:
+    async def _make_room(self, added: int) -> None:
+        """Removes what was used longest ago until facts and reports fit again. Current reports and pinned facts stay."""
+        self._bytes = await self.stored_bytes() if self._bytes < 0 else self._bytes + added
+        if self._bytes <= self._max_bytes:
             return
-        excess += int(self._max_bytes * (1 - KEEP_SHARE))
-        unused = sa.select(REPORT.c.key).where(
-            REPORT.c.key.not_in(sa.select(SIGHTING.c.report_key).where(SIGHTING.c.report_key != ""))
+        excess = await self.stored_bytes() - int(self._max_bytes * KEEP_SHARE)
+        shown = sa.select(SIGHTING.c.report_key).where(SIGHTING.c.report_key != "")
+        old = sa.select(REPORT.c.key).where(REPORT.c.key.not_in(shown))
+        oldest = (
+            sa.select(LAYER.c.id, LAYER.c.packed_bytes)
+            .where(LAYER.c.key.not_in(sorted(self._pins)))
+            .order_by(LAYER.c.used_at, LAYER.c.id)
         )
-        oldest = sa.select(LAYER.c.id, LAYER.c.packed_bytes).order_by(LAYER.c.used_at, LAYER.c.id).limit(REMOVED_AT_ONCE)
         async with self.database.writing() as connection:
-            size = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(REPORT.c.body)), 0)).where(REPORT.c.key.in_(unused))
+            size = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(REPORT.c.body)), 0)).where(REPORT.c.key.in_(old))
             excess -= int(await connection.scalar(size) or 0)
-            await connection.execute(sa.delete(REPORT).where(REPORT.c.key.in_(unused)))
-            while excess > 0:
-                rows = (await connection.execute(oldest)).all()
-                if not rows:
+            await connection.execute(sa.delete(REPORT).where(REPORT.c.key.in_(old)))
+            leaving = []
+            for row in await connection.execute(oldest):
+                if excess <= 0:
                     break
-                leaving = []
-                for row in rows:
-                    if excess > 0:
-                        leaving.append(row.id)
-                        excess -= row.packed_bytes
-                await connection.execute(sa.delete(LAYER).where(LAYER.c.id.in_(leaving)))
-                self.evicted += len(leaving)
+                leaving.append(row.id)
+                excess -= row.packed_bytes
+            for start in range(0, len(leaving), REMOVED_AT_ONCE):
+                await connection.execute(sa.delete(LAYER).where(LAYER.c.id.in_(leaving[start : start + REMOVED_AT_ONCE])))
+        self.evicted += len(leaving)
+        self._bytes = -1
         await self.database.checkpoint()
 
 

@@ -25,7 +25,7 @@ from analyzers import frames
 from analyzers.errors import Rejected
 from analyzers.frames import FrameKind
 from analyzers.limits import Limits
-from analyzers.oci import Digest
+from analyzers.oci import Digest, ImageConfig
 from analyzers.profile import HostProfile
 from service.errors import WorkerDied
 from service.settings import Workers
@@ -300,7 +300,7 @@ class Pool:
     async def judge(
         self,
         image_id: str,
-        config_body: bytes,
+        config: ImageConfig,
         layer_keys: Sequence[str],
         fetch_sections: FetchSections,
         profile: HostProfile,
@@ -308,7 +308,7 @@ class Pool:
     ) -> bytes:
         """The report of one image, as JSON bytes. Raises Rejected, WorkerDied, and whatever `fetch_sections` raises."""
         packed = msgspec.msgpack.encode(overrides) if overrides is not None else b""
-        request = frames.JudgeImage(image_id, config_body, tuple(layer_keys), profile, packed)
+        request = frames.JudgeImage(image_id, config, tuple(layer_keys), profile, packed)
         async with self._worker(layer_keys) as process:
             answer, parts = await self._ask(process, request, fetch_sections)
         if not isinstance(answer, frames.Judged):
@@ -318,7 +318,7 @@ class Pool:
     async def ldd(
         self,
         image_id: str,
-        config_body: bytes,
+        config: ImageConfig,
         layer_keys: Sequence[str],
         fetch_sections: FetchSections,
         profile: HostProfile,
@@ -329,7 +329,7 @@ class Pool:
     ) -> bytes:
         """One JSON line an ELF object (linkage.ObjectListing). Raises as `judge` does."""
         packed = msgspec.msgpack.encode(overrides) if overrides is not None else b""
-        request = frames.ListObjects(image_id, config_body, tuple(layer_keys), tuple(paths), all_elf, profile, packed)
+        request = frames.ListObjects(image_id, config, tuple(layer_keys), tuple(paths), all_elf, profile, packed)
         async with self._worker(layer_keys) as process:
             answer, parts = await self._ask(process, request, fetch_sections)
         if not isinstance(answer, frames.Listed):

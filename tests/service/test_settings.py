@@ -15,8 +15,7 @@ import service.settings
 from service.errors import SettingsError
 from service.secret import Secret, SecretFrom
 from service.settings import Settings, described, load_settings, read_tokens
-
-EXAMPLE = Path(__file__).resolve().parent.parent.parent / "deploy" / "config.example.toml"
+from tests.make.example import EXAMPLE, example
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -26,7 +25,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_nothing_need_be_set() -> None:
-    assert load_settings() == Settings()
+    assert load_settings(None, {}) == Settings()
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
@@ -138,4 +137,8 @@ def test_the_example_names_every_setting_and_no_other() -> None:
 
 
 def test_the_example_as_it_stands_is_the_defaults() -> None:
-    assert load_settings(EXAMPLE) == Settings()
+    assert load_settings(EXAMPLE, {}) == Settings()
+
+
+def test_the_example_is_what_the_settings_say_of_themselves() -> None:
+    assert EXAMPLE.read_text() == example(), "run: python -m tests.make.example"

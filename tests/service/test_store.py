@@ -24,10 +24,11 @@ from analyzers.frames import LayerRead, layer_key
 from analyzers.oci import ImageConfig, Platform
 from service.database import FILE_NAME, Database
 from service.errors import StoreBusy, StoreError, StoreFull
+from service.remembered import Refusal
 from service.schema import METADATA
 from service.settings import StateSettings
 from service.sources import ImageSource, LayerSource, Sighting
-from service.store import Refusal, Store
+from service.store import Store
 
 FACTS = "facts-1"
 
@@ -120,6 +121,21 @@ async def test_removal_takes_what_was_used_longest_ago_and_stays_below_the_limit
     assert await store.find_layer(digest("l19"), FACTS) is not None
     assert store.evicted
     assert store.database.size_bytes < 24 << 20
+    await store.close()
+
+
+async def test_facts_in_use_do_not_leave_for_want_of_room(tmp_path: Path) -> None:
+    store = await Store.open(StateSettings(dir=str(tmp_path), max_bytes=16 << 20, min_free_bytes=0))
+    held = layer_read("held")
+    store.pin([held.key])
+    await store.put_layer(held, FACTS, {"entries": [os.urandom(1 << 20)]})
+    for number in range(20):
+        await store.put_layer(layer_read(f"l{number}"), FACTS, {"entries": [os.urandom(1 << 20)]})
+    assert await store.sections(held.key)
+    store.unpin([held.key])
+    for number in range(20, 40):
+        await store.put_layer(layer_read(f"l{number}"), FACTS, {"entries": [os.urandom(1 << 20)]})
+    assert not await store.sections(held.key)
     await store.close()
 
 

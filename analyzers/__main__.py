@@ -1,0 +1,317 @@
+"""The worker process: `python -m analyzers` confines itself, then answers one request at a time over its pipes.
+
+The only file of this package that touches the world, and it touches little: two pipes, its own limits, its own memory
+figure. It has no network, no secrets and nothing to write to (hostile.md, posture). Whatever it cannot foresee ends it:
+the daemon sees the exit, calls it the outcome of one image and starts another worker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import resource
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+import msgspec
+
+from analyzers import frames
+from analyzers.errors import Rejected
+from analyzers.facts import LayerFacts
+from analyzers.finding import show
+from analyzers.frames import FrameKind
+from analyzers.judges import RULES_VERSION, judge_image
+from analyzers.layer import LayerReader
+from analyzers.linkage import list_objects
+from analyzers.oci import ImageConfig
+from analyzers.readers import FACTS_VERSION
+from analyzers.start import Overrides
+from analyzers.wire import SECTIONS, Section, pack, unpack
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+PR_SET_DUMPABLE = 4
+PR_SET_NO_NEW_PRIVS = 38
+OPEN_FILES = 32
+UNREAD_TOLD = 20
+
+Missed = dict[bytes, tuple[tuple[int, int], ...]]
+"""Byte ranges by path, as LayerReader.missed has them."""
+
+
+class Confinement(msgspec.Struct, frozen=True):
+    """What the daemon wants the kernel to hold this process to; JSON in the only argument."""
+
+    memory_bytes: int = 1 << 30
+    cpu_seconds: int = 900
+    """CPU time of one request."""
+    cache_bytes: int = 24 << 20
+    """Packed bytes of the layers kept decoded; decoded they take about eight times as much."""
+
+
+def confine(wanted: Confinement) -> dict[str, str]:
+    """Gives up what a reader of hostile bytes does not need; says what the kernel granted."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    outcome = {}
+    asked = {"network": CLONE_NEWUSER | CLONE_NEWNET}
+    for name, flags in asked.items():
+        refused = libc.unshare(flags) != 0
+        outcome[name] = f"refused: {os.strerror(ctypes.get_errno())}" if refused else "none"
+    for name, option, value in (("no_new_privileges", PR_SET_NO_NEW_PRIVS, 1), ("dumpable", PR_SET_DUMPABLE, 0)):
+        refused = libc.prctl(option, value, 0, 0, 0) != 0
+        outcome[name] = f"refused: {os.strerror(ctypes.get_errno())}" if refused else str(value)
+    limits = (
+        ("memory", resource.RLIMIT_AS, wanted.memory_bytes),
+        ("open_files", resource.RLIMIT_NOFILE, OPEN_FILES),
+        ("file_size", resource.RLIMIT_FSIZE, 0),
+        ("processes", resource.RLIMIT_NPROC, 0),
+        ("core", resource.RLIMIT_CORE, 0),
+    )
+    for name, limit, value in limits:
+        resource.setrlimit(limit, (value, value))
+        outcome[name] = str(value)
+    return outcome
+
+
+def allow_cpu(seconds: int) -> None:
+    """SIGXCPU ends us when the request at hand has used this much; the limit itself counts a whole life."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+class Channel:
+    """Blocking frames on two file descriptors; the pipe itself is the back-pressure."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        self._in = io.BufferedReader(io.FileIO(incoming, "rb"), 1 << 18)
+        self._out = io.BufferedWriter(io.FileIO(outgoing, "wb"), 1 << 18)
+
+    def read(self) -> tuple[frames.Header, bytes] | None:
+        """The next frame; None when the daemon closed the pipe between two frames."""
+        raw = self._in.read(frames.HEADER_BYTES)
+        if not raw:
+            return None
+        if len(raw) < frames.HEADER_BYTES:
+            raise frames.ProtocolBroken("end within a frame")
+        head = frames.parse_header(raw)
+        body = self._in.read(head.length)
+        if len(body) < head.length:
+            raise frames.ProtocolBroken("end within a frame")
+        return head, body
+
+    def following(self, request: int, kind: FrameKind) -> Iterator[bytes]:
+        """Bodies of the request's frames of one kind up to END. Raises Rejected("aborted") on ABORT."""
+        while (frame := self.read()) is not None:
+            head, body = frame
+            if head.request != request:
+                raise frames.ProtocolBroken(f"frame of request {head.request} within {request}")
+            if head.kind == FrameKind.END:
+                return
+            if head.kind == FrameKind.ABORT:
+                raise Rejected("aborted", "the source ended early")
+            if head.kind != kind:
+                raise frames.ProtocolBroken(f"{head.kind.name} where {kind.name} belongs")
+            yield body
+        raise frames.ProtocolBroken("end within a request")
+
+    def send(self, request: int, message: msgspec.Struct) -> None:
+        for frame in frames.message_frames(request, message):
+            self._out.write(frame)
+        self._out.flush()
+
+    def send_part(self, request: int, owner: str, name: str, body: bytes) -> None:
+        for frame in frames.part_frames(request, owner, name, body):
+            self._out.write(frame)
+
+
+class LayerCache:
+    """The layers decoded last, within a weight; the oldest leave first."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._layers: OrderedDict[str, tuple[LayerFacts, int]] = OrderedDict()
+        self._weight = 0
+
+    def put(self, key: str, facts: LayerFacts, weight: int) -> None:
+        self._forget(key)
+        if weight > self._limit:
+            return
+        self._layers[key] = facts, weight
+        self._weight += weight
+        while self._weight > self._limit:
+            self._forget(next(iter(self._layers)))
+
+    def get(self, key: str) -> LayerFacts | None:
+        if key not in self._layers:
+            return None
+        self._layers.move_to_end(key)
+        return self._layers[key][0]
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._layers)
+
+    def _forget(self, key: str) -> None:
+        if key in self._layers:
+            self._weight -= self._layers.pop(key)[1]
+
+
+class Worker:
+    """Answers requests until the pipe closes; what lives between two requests is the cache alone."""
+
+    def __init__(self, channel: Channel, wanted: Confinement) -> None:
+        self._channel = channel
+        self._wanted = wanted
+        self._cache = LayerCache(wanted.cache_bytes)
+
+    def run(self) -> None:
+        beginning = b""
+        while (frame := self._channel.read()) is not None:
+            head, body = frame
+            if head.kind == FrameKind.MORE:
+                beginning += body
+                if len(beginning) > frames.MAX_MESSAGE_BYTES:
+                    raise frames.ProtocolBroken("a message without end")
+            elif head.kind == FrameKind.MESSAGE:
+                self._answer(head.request, frames.decode_request(beginning + body))
+                beginning = b""
+            # DATA, PART, END and ABORT here are the rest of a request that has been refused already.
+
+    def _answer(self, request: int, message: frames.Request) -> None:
+        allow_cpu(self._wanted.cpu_seconds)
+        before = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+        try:
+            result = self._do(request, message)
+        except Rejected as refusal:
+            result = frames.Failed(refusal.code, refusal.detail)
+        spent = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]) - before
+        self._channel.send(request, frames.Answer(result, resident_bytes(), spent, self._cache.keys()))
+
+    def _do(self, request: int, message: frames.Request) -> frames.Result:
+        match message:
+            case frames.ReadLayer():
+                return self._read_layer(request, message)
+            case frames.ReadArchive():
+                raise Rejected("unsupported-archive", "this worker reads single layers only")
+            case frames.JudgeImage():
+                return self._judge(request, message)
+            case frames.ListObjects():
+                return self._list(request, message)
+
+    def _read_layer(self, request: int, message: frames.ReadLayer) -> frames.LayerRead:
+        known = msgspec.msgpack.decode(message.known_ranges, type=Missed) if message.known_ranges else {}
+        reader = LayerReader(media_type=message.media_type, limits=message.limits, known_ranges=known)
+        for chunk in self._channel.following(request, FrameKind.DATA):
+            reader.feed(chunk)
+        facts = reader.finish()
+        missed = msgspec.msgpack.encode(reader.missed) if reader.missed else b""
+        return self._tell_layer(request, facts, reader, missed)
+
+    def _tell_layer(
+        self, request: int, facts: LayerFacts, reader: LayerReader, missed: bytes, owner: str = ""
+    ) -> frames.LayerRead:
+        # Facts of a layer whose end was never reached have no diff ID; its blob's digest names them.
+        identity = facts.diff_id or reader.blob_digest
+        key = frames.layer_key(identity, FACTS_VERSION, facts.coverage, facts.verified)
+        sections = pack(facts)
+        self._send_sections(request, owner or key, sections)
+        self._cache.put(key, facts, sum(len(chunk) for section in sections for chunk in section.chunks))
+        return frames.LayerRead(
+            key=key,
+            blob_digest=reader.blob_digest,
+            diff_id=identity,
+            coverage=facts.coverage,
+            verified=facts.verified,
+            bytes_in=reader.bytes_in,
+            bytes_out=reader.bytes_out,
+            entries=len(facts.entries),
+            unread=tuple((show(item.path), item.reason) for item in facts.unread[:UNREAD_TOLD]),
+            missed=missed,
+        )
+
+    def _send_sections(self, request: int, owner: str, sections: list[Section]) -> None:
+        for section in sections:
+            for chunk in section.chunks:
+                self._channel.send_part(request, owner, section.name, chunk)
+
+    def _layers(self, request: int, keys: tuple[str, ...]) -> list[LayerFacts]:
+        """The facts of these layers, from the cache or, once asked for, from the daemon."""
+        held = {key: facts for key in keys if (facts := self._cache.get(key)) is not None}
+        absent = tuple(dict.fromkeys(key for key in keys if key not in held))
+        self._channel.send(request, frames.Want(absent))
+        parts: dict[str, dict[str, list[bytes]]] = {key: {} for key in absent}
+        for body in self._channel.following(request, FrameKind.PART):
+            part = frames.decode_part(body)
+            if part.owner not in parts:
+                raise frames.ProtocolBroken(f"a part of {part.owner}, which was not asked for")
+            parts[part.owner].setdefault(part.name, []).append(part.body)
+        for key in absent:
+            # A section without chunks is not stored; it is empty, not unasked for.
+            sections = {name: parts[key].get(name, []) for name in SECTIONS}
+            held[key] = unpack(sections)
+            self._cache.put(key, held[key], sum(len(chunk) for chunks in sections.values() for chunk in chunks))
+        return [held[key] for key in keys]
+
+    def _judge(self, request: int, message: frames.JudgeImage) -> frames.Judged:
+        layers = self._layers(request, message.layers)
+        config = _compared(message.config, layers)
+        report = judge_image(message.image_id, config, layers, profile=message.profile, overrides=_overrides(message.overrides))
+        self._channel.send_part(request, "", "report", msgspec.json.encode(report))
+        return frames.Judged()
+
+    def _list(self, request: int, message: frames.ListObjects) -> frames.Listed:
+        listings = list_objects(
+            _compared(message.config, layers := self._layers(request, message.layers)),
+            layers,
+            paths=message.paths or None,
+            all_elf=message.all_elf,
+            profile=message.profile,
+            overrides=_overrides(message.overrides),
+        )
+        for listing in listings:
+            self._channel.send_part(request, "", "lines", msgspec.json.encode(listing) + b"\n")
+        return frames.Listed()
+
+
+def _overrides(packed: bytes) -> Overrides:
+    return msgspec.msgpack.decode(packed, type=Overrides) if packed else Overrides()
+
+
+def _compared(config: ImageConfig, layers: Sequence[LayerFacts]) -> ImageConfig:
+    """The config, with a note where its diff IDs are not those of the bytes (hostile 53)."""
+    found = tuple(layer.diff_id for layer in layers)
+    if config.diff_ids == found:
+        return config
+    wrong = [index for index, (claimed, is_) in enumerate(zip(config.diff_ids, found, strict=False)) if claimed != is_]
+    detail = (
+        f"layer {wrong[0]} is not the one the config names" if wrong else f"{len(config.diff_ids)} diff IDs, {len(found)} layers"
+    )
+    return msgspec.structs.replace(config, notes=(*config.notes, ("config-mismatch", detail)))
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Never returns: the exit status tells how it ended, and nothing runs after it."""
+    wanted = msgspec.json.decode(arguments[0], type=Confinement) if arguments else Confinement()
+    channel = Channel(sys.stdin.fileno(), sys.stdout.fileno())
+    try:
+        confined = confine(wanted)
+        channel.send(0, frames.Hello(os.getpid(), FACTS_VERSION, RULES_VERSION, confined))
+        Worker(channel, wanted).run()
+    except MemoryError:
+        os._exit(frames.EXIT_MEMORY)
+    except (frames.ProtocolBroken, BrokenPipeError):
+        os._exit(frames.EXIT_PROTOCOL)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
