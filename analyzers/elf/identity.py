@@ -29,8 +29,8 @@ class Traits(NamedTuple):
     soname: bytes | None
     has_interp: bool
     needed: bool
-    static: bool
-    """Runs without a loader: no PT_INTERP, no DT_NEEDED, no DT_SONAME, has an entry point."""
+    program: bool
+    """Has an entry point and either no dynamic section or the mark of a position-independent program."""
     abi_tag: bool
     exports: frozenset[bytes]
     """Those of `MARKS` that the file exports."""
@@ -66,7 +66,7 @@ def identify(data: bytes, traits: Traits) -> Identity:
         return Identity(loader=LoaderFacts(family="gcompat"))
     if soname.startswith((b"ld-", b"ld.so", b"ld64.")) or b"_r_debug" in traits.exports:
         return Identity(loader=LoaderFacts(family="unknown"))
-    return Identity(static_libc=static_libc(data, traits)) if traits.static else Identity()
+    return Identity(static_libc=static_libc(data, traits)) if traits.program and traits.soname is None else Identity()
 
 
 def static_libc(data: bytes, traits: Traits) -> str:

@@ -67,9 +67,10 @@ WHOLE_BYTES = 4 << 20
 """Files up to this size are kept whole: every loader and libc is smaller, and their strings are wanted (G2)."""
 BLOCK_BYTES = 1 << 20
 HEAD_BYTES = 4_096
+ET_EXEC, ET_DYN = 2, 3
 UNKNOWN_TABLE_BYTES = 16 << 20
 """What is kept of a table whose size no tag tells, where no other table follows it."""
-STATIC_PIE = 0x08000000
+DF_SYMBOLIC, DF_TEXTREL, DF_1_PIE = 2, 4, 0x08000000
 DEFAULT_LIMITS = Limits()
 
 
@@ -305,7 +306,16 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
         said, symbols = read_dynamic_facts(memory, dynamic, layout, header.machine, limits, defects)
         facts |= said
     marks = exported_marks(symbols)
-    identity = identify_file(file, header, interp.path, notes.abi_tag is not None, facts, marks)
+    traits = Traits(
+        soname=read_name(dynamic, DT_SONAME, "DT_SONAME", defects) if dynamic else None,
+        has_interp=interp.path is not None,
+        needed=dynamic is not None and any(tag == DT_NEEDED for tag, _ in dynamic.pairs),
+        program=header.entry != 0 and (dynamic is None or bool(dynamic.last.get(DT_FLAGS_1, 0) & DF_1_PIE)),
+        abi_tag=notes.abi_tag is not None,
+        exports=marks,
+    )
+    whole = file.whole() if file.size <= WHOLE_BYTES and header.type in (ET_EXEC, ET_DYN) else b""
+    identity = identify(whole, traits) if whole else Identity()
     return (
         ElfFacts(
             **facts,  # type: ignore[arg-type]
@@ -337,8 +347,8 @@ def read_dynamic_facts(
         "dt_flags": last.get(DT_FLAGS, 0),
         "dt_flags_1": last.get(DT_FLAGS_1, 0),
         "bind_now": DT_BIND_NOW in last,
-        "symbolic": DT_SYMBOLIC in last,
-        "textrel": DT_TEXTREL in last,
+        "symbolic": DT_SYMBOLIC in last or bool(last.get(DT_FLAGS, 0) & DF_SYMBOLIC),
+        "textrel": DT_TEXTREL in last or bool(last.get(DT_FLAGS, 0) & DF_TEXTREL),
         "filters": read_names(dynamic, DT_FILTER, limits.needed, defects),
         "auxiliaries": read_names(dynamic, DT_AUXILIARY, limits.needed, defects),
         "audits": read_names(dynamic, DT_AUDIT, limits.needed, defects),
@@ -364,21 +374,3 @@ def exported_marks(symbols: SymbolFacts | None) -> frozenset[bytes]:
         return frozenset()
     names = b"\0" + symbols.export_names + b"\0"
     return frozenset(mark for mark in MARKS if b"\0" + mark + b"\0" in names)
-
-
-def identify_file(
-    file: FileBytes,
-    header: Header,
-    interp: bytes | None,
-    abi_tag: bool,
-    facts: dict[str, object],
-    marks: frozenset[bytes],
-) -> Identity:
-    data = file.whole() if file.size <= WHOLE_BYTES else b""
-    if not data or header.type not in (2, 3):
-        return Identity()
-    soname, needed = facts.get("soname"), bool(facts.get("needed"))
-    pie = not facts.get("dynamic") or bool(int(str(facts.get("dt_flags_1", 0))) & STATIC_PIE)
-    static = interp is None and not needed and soname is None and header.entry != 0 and pie
-    name = soname if isinstance(soname, bytes) else None
-    return identify(data, Traits(name, interp is not None, needed, static, abi_tag, marks))

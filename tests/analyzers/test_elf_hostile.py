@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 import struct
+import subprocess
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from analyzers.elf import ElfReader, ElfResult, read_elf
+from analyzers.facts import ElfFacts
 from tests.analyzers.elf_programs import (
     PT_DYNAMIC,
     PT_INTERP,
@@ -33,6 +37,7 @@ DT_RELA, DT_RELASZ, DT_RELAENT, DT_RELR, DT_RELRSZ = 7, 8, 9, 36, 35
 DT_BIND_NOW, PT_GNU_RELRO = 24, 0x6474E552
 DT_GNU_HASH, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFEF5, 0x6FFFFFFE, 0x6FFFFFFF
 HUGE = 1 << 62
+LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 PROGRAM = "int main(void) { return 0; }"
 
 
@@ -374,7 +379,7 @@ MUTATIONS: tuple[Callable[[random.Random, bytearray], None], ...] = (
 def test_h097_seeded_mutants_of_real_files_never_raise_nor_linger() -> None:
     """Four seconds of mutants: 0 uncaught, 0 slow; feeding in pieces gives what reading whole gives."""
     seeds = [library(target).read_bytes() for target in TARGETS]
-    seeds += [sample(), program(), Path("/lib64/ld-linux-x86-64.so.2").read_bytes(), Path("/bin/ls").read_bytes()]
+    seeds += [sample(), program(), LOADER.read_bytes(), Path("/bin/ls").read_bytes()]
     dice = random.Random(97)
     end = time.monotonic() + 4
     count = 0
@@ -391,7 +396,38 @@ def test_h097_seeded_mutants_of_real_files_never_raise_nor_linger() -> None:
             reader = ElfReader(len(data))
             reader.feed(data)
             assert reader.finish() == result
+            assert msgspec.msgpack.decode(msgspec.msgpack.encode(result.facts), type=ElfFacts) == result.facts
     assert count > 500
+
+
+@pytest.mark.skipif(not LOADER.exists(), reason="no glibc loader here")
+def test_h097_mutants_that_the_loader_lists_need_what_we_say_they_need(tmp_path: Path) -> None:
+    """The loader's `--list` maps and walks a file without running any of its code."""
+    data = Path("/bin/ls").read_bytes()
+    dynamic = next(segment for segment in read_elf(data).facts.segments if segment.type == PT_DYNAMIC)
+    spots = (range(0x300), range(0x40, 0x2000), range(dynamic.offset, dynamic.offset + dynamic.filesz))
+    dice = random.Random(9797)
+    listed = 0
+    for _ in range(120):
+        changed = bytearray(data)
+        for _ in range(dice.choice((1, 1, 2))):
+            changed[dice.choice(dice.choice(spots))] = dice.choice((0, 1, 255, dice.randrange(256)))
+        path = tmp_path / "mutant"
+        path.write_bytes(changed)
+        try:
+            done = subprocess.run([str(LOADER), "--list", str(path)], capture_output=True, timeout=10, check=False)
+        except subprocess.TimeoutExpired:
+            continue
+        needed = set(read_elf(bytes(changed)).facts.needed)
+        if done.returncode == 0 and b"statically linked" not in done.stdout:
+            listed += 1
+            found = set(re.findall(rb"^\t(.*?) (?:=>|\()", done.stdout, re.MULTILINE))
+            assert needed - {b""} <= found
+            assert needed or not {b"libc.so.6"} & found
+        absent = re.search(rb"libraries: (.*?): cannot open shared object file", done.stderr)
+        if absent and absent[1] != bytes(path):
+            assert absent[1] in needed
+    assert listed > 50
 
 
 def test_h097_memory_stays_bounded_for_tables_of_garbage() -> None:
