@@ -1,0 +1,243 @@
+"""A Docker engine as a source: docker-py lists and follows events in a thread of its own; exports stream through aiohttp.
+
+Events are hints that the engine may lose (it keeps 256), so each one, and a timer, leads to a listing, which is the truth.
+Only GET requests are made. An export is one archive of all layers in the engine's own order (sources.md 2.4); it is
+asked for only when a layer is not known. The config comes from the engine's data root where that can be read, and is
+else put together from `inspect`: its digest is then that of our own bytes, so that no engine can speak for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import docker
+import docker.errors
+import requests.exceptions
+
+from analyzers.errors import Malformed, Rejected
+from analyzers.oci import Digest, ImageConfig, Platform, parse_config
+from service.errors import SourceError
+from service.registry.reference import parse_reference
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, Sighting
+from service.sources.manifests import sha256
+from service.sources.settings import DockerSettings
+
+UNTAGGED = "<untagged>"
+SETTLE_SECONDS = 0.3
+"""Events come in bursts; one listing serves a burst."""
+REQUEST_SECONDS = 120
+FIRST_BYTE_SECONDS = 600.0
+"""Engines with a graphdriver write the whole archive to their disk before its first byte."""
+IDLE_SECONDS = 60.0
+_LAYER_WORDS = ("RUN", "COPY", "ADD", "WORKDIR", "/bin/sh -c")
+_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+
+
+class DockerSource:
+    """Implements Source over one engine."""
+
+    kind = "docker"
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self.name = settings.name
+        self._settings = settings
+        self._client: docker.APIClient | None = None
+        self._root: Path | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._connecting = asyncio.Lock()
+
+    async def _connected(self) -> docker.APIClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client, self._root = await self._blocking(self._connect)
+            return self._client
+
+    def _connect(self) -> tuple[docker.APIClient, Path | None]:
+        if not Path(self._settings.socket).exists():
+            raise SourceError(f"no Docker engine at {self._settings.socket}", code="not-found")
+        client = docker.APIClient(f"unix://{self._settings.socket}", version="auto", timeout=REQUEST_SECONDS)
+        info = client.info()
+        root = info.get("DockerRootDir")
+        driver = info.get("Driver")
+        configs = Path(root) / "image" / str(driver) / "imagedb" / "content" / "sha256" if root and driver else None
+        return client, configs
+
+    async def _blocking(self, call: Any, *arguments: Any, **keywords: Any) -> Any:
+        """A docker-py call beside the loop, its failures as ours."""
+        try:
+            return await asyncio.to_thread(call, *arguments, **keywords)
+        except docker.errors.NotFound as error:
+            raise SourceError(f"{self.name}: {error.explanation or error}", temporary=False, code="not-found") from error
+        except _FAILURES as error:
+            self._client = None
+            raise SourceError(f"{self.name}: the engine does not answer: {type(error).__name__}") from error
+
+    async def events(self) -> AsyncIterator[ImageEvent]:
+        """Subscribes first and lists second, so that nothing falls between (hostile 106)."""
+        client = await self._connected()
+        stirred = asyncio.Event()
+        follower = _Follower(client, asyncio.get_running_loop(), stirred)
+        shown: dict[tuple[str, str, str], Sighting] = {}
+        try:
+            while True:
+                stirred.clear()
+                now = {_name(sighting): sighting for sighting in await self._list(client)}
+                for name, sighting in shown.items():
+                    if name not in now:
+                        yield ImageEvent(EventKind.GONE, sighting)
+                for sighting in now.values():
+                    yield ImageEvent(EventKind.APPEARED, sighting)
+                shown = now
+                yield ImageEvent(EventKind.LISTED)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.poll_seconds):
+                        await stirred.wait()
+                await asyncio.sleep(SETTLE_SECONDS)
+                if follower.ended:
+                    self._client = None
+                    raise SourceError(f"{self.name}: the engine ended its events")
+        finally:
+            follower.stop()
+
+    async def _list(self, client: docker.APIClient) -> list[Sighting]:
+        rows = await self._blocking(client.images)
+        return [sighting for row in rows for sighting in self._sightings(row)]
+
+    def _sightings(self, row: dict[str, Any]) -> list[Sighting]:
+        found = []
+        for name in row.get("RepoTags") or []:
+            try:
+                reference = parse_reference(name)
+            except Malformed:
+                continue  # `<none>:<none>` of old engines
+            found.append(Sighting(self.name, reference.registry, reference.repository, reference.tag, row["Id"]))
+        return found or [Sighting(self.name, "docker", UNTAGGED, "", row["Id"])]
+
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+        client = await self._connected()
+        what = sighting.digest or f"{sighting.repository}:{sighting.tag}".rstrip(":")
+        inspected = await self._blocking(client.inspect_image, what)
+        body = await asyncio.to_thread(self._stored_config, inspected["Id"])
+        if body is None:
+            body = _config_body(inspected, await self._blocking(client.history, inspected["Id"]))
+        config = parse_config(body)
+        if platforms and (config.platform.os, config.platform.architecture) not in {(p.os, p.architecture) for p in platforms}:
+            raise SourceError(f"{what} is for {config.platform}", temporary=False, code="no-such-platform")
+        if not config.diff_ids and inspected.get("RootFS", {}).get("Layers"):
+            raise Rejected("config-mismatch", "the engine lists layers that the config does not")
+        return [self._image(sighting, inspected["Id"], body, config)]
+
+    def _image(self, sighting: Sighting, image_id: str, body: bytes, config: ImageConfig) -> ImageSource:
+        named = Sighting(sighting.source, sighting.registry, sighting.repository, sighting.tag, image_id)
+        layers = tuple(LayerSource(diff_id=diff_id) for diff_id in config.diff_ids)
+        return ImageSource(named, config.platform, "", sha256(body), body, config, layers)
+
+    def _stored_config(self, image_id: str) -> bytes | None:
+        """The config as the engine stores it, when this process may read it and its digest holds."""
+        if self._root is None:
+            return None
+        try:
+            body = (self._root / Digest(image_id).hex).read_bytes()
+        except (OSError, Malformed):
+            return None  # another machine's engine, no permission, or the containerd store: inspect serves
+        return body if sha256(body) == image_id else None
+
+    async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
+        if wanted:
+            await sink.archive(self._export(image.sighting.digest))
+
+    async def _export(self, image_id: str) -> AsyncIterator[bytes]:
+        client = await self._connected()
+        url = f"http://docker/v{client.api_version}/images/{image_id}/get"
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(self._settings.socket),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=FIRST_BYTE_SECONDS),
+                auto_decompress=False,
+                read_bufsize=1 << 20,
+            )
+        try:
+            async with self._session.get(url) as response:
+                if response.status != 200:
+                    raise SourceError(
+                        f"{self.name}: the engine answers {response.status} to an export",
+                        temporary=response.status != 404,
+                        code="not-found" if response.status == 404 else "unreachable",
+                    )
+                async for chunk in response.content.iter_any():
+                    yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise SourceError(f"{self.name}: the export broke off: {type(error).__name__}", code="truncated") from error
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        if self._client is not None:
+            await asyncio.to_thread(self._client.close)
+
+
+class _Follower:
+    """The thread that waits for events and rings for each; it ends with its stream."""
+
+    def __init__(self, client: docker.APIClient, loop: asyncio.AbstractEventLoop, stirred: asyncio.Event) -> None:
+        self.ended = False
+        self._loop = loop
+        self._stirred = stirred
+        self._stream = client.events(filters={"type": "image"}, decode=True)
+        threading.Thread(target=self._follow, name="docker events", daemon=True).start()
+
+    def _follow(self) -> None:
+        try:
+            for _ in self._stream:
+                self._ring()
+        except _FAILURES:
+            pass  # the stream's end is what is told, whatever ended it
+        finally:
+            self.ended = True
+            self._ring()
+
+    def _ring(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody listens any more
+            self._loop.call_soon_threadsafe(self._stirred.set)
+
+    def stop(self) -> None:
+        """Ends the stream, and so the thread."""
+        with contextlib.suppress(*_FAILURES):
+            self._stream.close()
+
+
+def _name(sighting: Sighting) -> tuple[str, str, str]:
+    return (sighting.registry, sighting.repository, sighting.tag or sighting.digest)
+
+
+def _config_body(inspected: dict[str, Any], history: list[dict[str, Any]]) -> bytes:
+    """An image config with what `inspect` and `history` tell; canonical, so that the same answer gives the same bytes."""
+    layers = inspected.get("RootFS", {}).get("Layers") or []
+    fields = {
+        "architecture": inspected.get("Architecture", ""),
+        "os": inspected.get("Os", ""),
+        "variant": inspected.get("Variant", ""),
+        "created": inspected.get("Created", ""),
+        "config": inspected.get("Config") or {},
+        "rootfs": {"type": "layers", "diff_ids": layers},
+        "history": _history(history, len(layers)),
+    }
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _history(rows: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
+    """Instructions, oldest first. The engine does not say which made no layer; where that cannot be told, there are none."""
+    made = [(str(row.get("CreatedBy", "")), int(row.get("Size") or 0)) for row in reversed(rows)]
+    filled = [size > 0 or (text.startswith(_LAYER_WORDS) and "#(nop)" not in text) for text, size in made]
+    if sum(filled) != layers:
+        filled = [size > 0 for _, size in made]
+    if sum(filled) != layers:
+        return []
+    return [{"created_by": text, "empty_layer": not full} for (text, _), full in zip(made, filled, strict=True)]

@@ -1,0 +1,146 @@
+"""OCI image layouts on disk: one layout, or a folder of them. Watched by looking at each index.json.
+
+A writer puts blobs first and index.json last (sources.md 1.7), so index.json is the only sign that is acted upon; one that is
+half written does not parse and is looked at again. Files are opened without following links.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+from analyzers.errors import Rejected
+from analyzers.oci import Descriptor, Digest, Index, Platform, is_attestation, parse_manifest
+from service.blobs import collect, file_chunks, verified
+from service.errors import SourceError
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
+from service.sources.manifests import images_of
+from service.sources.settings import LayoutSettings
+
+DOCUMENT_BYTES = 8 << 20
+FULL_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+REGISTRY = "oci-layout"
+"""What stands in the registry label of an image that has no registry."""
+_Stamp = tuple[int, int, int]
+
+
+class LayoutSource:
+    """Implements Source over folders. `repository` of a sighting is the layout's folder, relative to the watched one."""
+
+    kind = "layout"
+
+    def __init__(self, settings: LayoutSettings) -> None:
+        self.name = settings.source_name
+        self._root = Path(settings.path)
+        self._poll_seconds = settings.poll_seconds
+
+    async def events(self) -> AsyncIterator[ImageEvent]:
+        """Lists every layout, then only those whose index.json changed. Raises SourceError when the folder is not there."""
+        stamps: dict[Path, _Stamp] = {}
+        shown: dict[Path, list[Sighting]] = {}
+        first = True
+        while True:
+            now = await asyncio.to_thread(self._stamps)
+            for folder in [known for known in shown if known not in now]:
+                for sighting in shown.pop(folder):
+                    yield ImageEvent(EventKind.GONE, sighting)
+            for folder, stamp in now.items():
+                if stamps.get(folder) == stamp:
+                    continue
+                sightings = await self._list(folder)
+                if sightings is None:
+                    continue  # half written: the stamp stays old, so the next look reads it again
+                stamps[folder] = stamp
+                for sighting in shown.get(folder, []):
+                    if _named(sighting) not in map(_named, sightings):
+                        yield ImageEvent(EventKind.GONE, sighting)
+                shown[folder] = sightings
+                for sighting in sightings:
+                    yield ImageEvent(EventKind.APPEARED, sighting)
+            stamps = {folder: stamp for folder, stamp in stamps.items() if folder in now}
+            if first:
+                yield ImageEvent(EventKind.LISTED)
+                first = False
+            await asyncio.sleep(self._poll_seconds)
+
+    def _stamps(self) -> dict[Path, _Stamp]:
+        if not self._root.is_dir():
+            raise SourceError(f"{self._root} is not a folder", code="not-found")
+        indexes = [
+            self._root / "index.json",
+            *sorted(self._root.glob("*/index.json")),
+            *sorted(self._root.glob("*/*/index.json")),
+        ]
+        stamps = {}
+        for index in indexes:
+            try:
+                status = index.stat()
+            except OSError:
+                continue  # gone since the listing, or never there: that is what absence means here
+            stamps[index.parent] = (status.st_mtime_ns, status.st_ino, status.st_size)
+        return stamps
+
+    async def _list(self, folder: Path) -> list[Sighting] | None:
+        try:
+            body = await collect(file_chunks(folder / "index.json"), DOCUMENT_BYTES)
+            index = parse_manifest(body)
+        except (Rejected, SourceError):
+            return None
+        if not isinstance(index, Index):
+            return None
+        rows = [row for row in index.manifests if not is_attestation(row)]
+        return list(dict.fromkeys(self._sighting(folder, row) for row in rows))
+
+    def _sighting(self, folder: Path, row: Descriptor) -> Sighting:
+        full = row.annotations.get(FULL_NAME, "")
+        tag = row.annotations.get(REF_NAME, "") or full.rpartition(":")[2]
+        repository = str(folder.relative_to(self._root))
+        return Sighting(self.name, REGISTRY, self._root.name if repository == "." else repository, tag, row.digest)
+
+    def _folder(self, sighting: Sighting) -> Path:
+        nested = self._root / sighting.repository
+        return nested if (nested / "index.json").is_file() else self._root
+
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+        folder = self._folder(sighting)
+        digest = sighting.digest or await self._digest_of_tag(folder, sighting.tag)
+
+        async def manifest(wanted: str) -> tuple[bytes, str]:
+            return await collect(self._blob(folder, wanted), DOCUMENT_BYTES), ""
+
+        async def config(descriptor: Descriptor) -> bytes:
+            return await collect(self._blob(folder, descriptor.digest, descriptor.size), DOCUMENT_BYTES)
+
+        body, content_type = await manifest(digest)
+        return await images_of(sighting, body, content_type, platforms, manifest, config, absent_ok=True)
+
+    async def _digest_of_tag(self, folder: Path, tag: str) -> str:
+        sightings = await self._list(folder)
+        if sightings is None:
+            raise SourceError(f"{folder}/index.json is not a readable OCI index", temporary=False, code="not-found")
+        matching = [row.digest for row in sightings if not tag or row.tag == tag]
+        if len(matching) != 1:
+            has = ", ".join(sorted(row.tag or row.digest for row in sightings)) or "nothing"
+            what = f"no image {tag!r}" if not matching else "several images; name one"
+            raise SourceError(f"{folder} holds {what} (it has {has})", temporary=False, code="not-found")
+        return matching[0]
+
+    def _blob(self, folder: Path, digest: str, size: int | None = None) -> AsyncIterator[bytes]:
+        checked = Digest(digest)
+        return verified(file_chunks(folder / "blobs" / checked.algorithm / checked.hex), digest, size)
+
+    async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
+        folder = self._folder(image.sighting)
+        for index in sorted(wanted):
+            layer = image.layers[index]
+            await sink.blob(index, self._blob(folder, layer.digest, layer.size_bytes))
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _named(sighting: Sighting) -> tuple[str, str, str]:
+    """Identity for vanishing: an untagged image is its digest, a tag may move to another."""
+    return (sighting.repository, sighting.tag, "" if sighting.tag else sighting.digest)

@@ -1,0 +1,115 @@
+"""A registry as a source: catalog or configured repositories, their tags, and by HEAD the digest of each.
+
+The listing is the truth and is made again at its interval; GET happens only for what the store does not know (hostile 60).
+A repository that fails makes the listing partial: nothing is concluded from what it lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import random
+from collections.abc import AsyncIterator, Collection
+
+from analyzers.oci import Descriptor, Platform
+from service.blobs import collect
+from service.errors import SourceError
+from service.outbound import Outbound
+from service.registry.client import MANIFEST_BYTES, RegistryClient
+from service.registry.credentials import credentials_for
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
+from service.sources.manifests import images_of
+from service.sources.settings import RegistrySettings
+
+PARALLEL_HEADS = 4
+PARALLEL_BLOBS = 2
+
+
+class RegistrySource:
+    """Implements Source over one registry."""
+
+    kind = "registry"
+
+    def __init__(self, settings: RegistrySettings, outbound: Outbound) -> None:
+        self.name = settings.source_name
+        self._settings = settings
+        self._outbound = outbound
+        self._client: RegistryClient | None = None
+        self._opening = asyncio.Lock()
+
+    async def client(self) -> RegistryClient:
+        """The client, made at first need because credential helpers may take their time."""
+        async with self._opening:
+            if self._client is None:
+                self._client = RegistryClient(self._settings, self._outbound, await credentials_for(self._settings))
+            return self._client
+
+    async def events(self) -> AsyncIterator[ImageEvent]:
+        while True:
+            complete = True
+            client = await self.client()
+            repositories = list(self._settings.repositories)
+            if not repositories:
+                listing = await client.catalog()
+                repositories, complete = listing.names, listing.complete
+            failed: SourceError | None = None
+            for repository in repositories:
+                try:
+                    async for event in self._repository(client, repository):
+                        if event.kind is EventKind.LISTED_PARTIALLY:
+                            complete = False
+                        else:
+                            yield event
+                except SourceError as error:
+                    complete, failed = False, error
+            if failed is not None and len(repositories) == 1:
+                raise failed
+            yield ImageEvent(EventKind.LISTED if complete else EventKind.LISTED_PARTIALLY)
+            # One jittered timer, so that many daemons do not ask at the same second.
+            await asyncio.sleep(self._settings.poll_seconds * random.uniform(0.9, 1.1))
+
+    async def _repository(self, client: RegistryClient, repository: str) -> AsyncIterator[ImageEvent]:
+        listing = await client.tags(repository)
+        if listing is None:
+            return
+        tags = [tag for tag in listing.names if any(fnmatch.fnmatchcase(tag, pattern) for pattern in self._settings.tags)]
+        for start in range(0, len(tags), PARALLEL_HEADS):
+            batch = tags[start : start + PARALLEL_HEADS]
+            digests = await asyncio.gather(*(client.head(repository, tag) for tag in batch))
+            for tag, digest in zip(batch, digests, strict=True):
+                kind = EventKind.GONE if digest is None else EventKind.APPEARED
+                yield ImageEvent(kind, Sighting(self.name, self._settings.host, repository, tag, digest or ""))
+        if not listing.complete:
+            yield ImageEvent(EventKind.LISTED_PARTIALLY)
+
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+        client = await self.client()
+        repository = sighting.repository
+
+        async def manifest(digest: str) -> tuple[bytes, str]:
+            return await client.manifest(repository, digest)
+
+        async def config(descriptor: Descriptor) -> bytes:
+            return await collect(client.blob(repository, descriptor.digest, descriptor.size), MANIFEST_BYTES)
+
+        body, content_type = await client.manifest(repository, sighting.digest or sighting.tag)
+        return await images_of(sighting, body, content_type, platforms, manifest, config)
+
+    async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
+        client = await self.client()
+        slots = asyncio.Semaphore(PARALLEL_BLOBS)
+
+        async def one(index: int) -> None:
+            layer = image.layers[index]
+            async with slots:
+                await sink.blob(index, client.blob(image.sighting.repository, layer.digest, layer.size_bytes))
+
+        tasks = [asyncio.create_task(one(index)) for index in sorted(wanted)]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def close(self) -> None:
+        await self._outbound.close()
