@@ -23,6 +23,7 @@ from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
 from service.secret import Secret, SecretFrom
+from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
 DEFAULT_FILE = Path("enoent.toml")
 ENV_PREFIX = "ENOENT_"
@@ -134,6 +135,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where pages, API and metrics are served."""
     tokens: tuple[TokenSettings, ...] = ()
     """Bearer tokens of the API; without any, only loopback is served."""
+    registries: tuple[RegistrySettings, ...] = ()
+    """Registries to watch."""
+    docker: tuple[DockerSettings, ...] = (DockerSettings(missing_ok=True),)
+    """Docker engines to watch."""
+    layouts: tuple[LayoutSettings, ...] = (LayoutSettings(missing_ok=True),)
+    """Folders of OCI image layouts to watch."""
+    demo: bool = True
+    """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()
     """Platforms to analyse, such as `linux/amd64`; empty for all that an image has."""
     workers: Workers = Workers()

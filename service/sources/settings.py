@@ -46,8 +46,8 @@ class DockerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name of this source in metrics and pages."""
     poll_seconds: Seconds = 300.0
     """Pause between two full listings, which heal lost events."""
-    missing_ok: bool = True
-    """An absent socket means that there is nothing to watch; otherwise it is a failing source."""
+    missing_ok: bool = False
+    """Without the socket there is nothing to watch, instead of a source that fails."""
 
 
 class LayoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +59,8 @@ class LayoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name of this source in metrics and pages; empty: the path."""
     poll_seconds: Seconds = 2.0
     """Pause between two looks at each index.json."""
+    missing_ok: bool = False
+    """Without the folder there is nothing to watch, instead of a source that fails."""
 
     @property
     def source_name(self) -> str:
