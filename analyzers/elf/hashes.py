@@ -81,6 +81,8 @@ def read_gnu_hash(memory: Memory, dynamic: Dynamic, layout: Layouts, room: int, 
         ends = data[(0 if layout.little else 3) :: 4].translate(LOW_BIT)
         last = len(ends) - 1
         defects.add("bad-dynamic:DT_GNU_HASH")
+    if last < 0:
+        return nothing
     size = first + last + 1
     begins = b"\1" + ends[:last]
     reach = bytearray(first) + (b"\1" * (last + 1) if starts[first:size] == begins else reached(starts[first:size], begins))

@@ -48,8 +48,11 @@ class Identity(NamedTuple):
 
 
 def identify(data: bytes, traits: Traits) -> Identity:
-    """`data` is the whole file; nothing is recognised without it."""
+    """`data` is the whole file, or nothing where it was too big to be kept: then only notes can tell."""
     soname = traits.soname or b""
+    if not data:
+        static = traits.program and traits.abi_tag and not (traits.has_interp or traits.needed or soname)
+        return Identity(static_libc="glibc" if static else "")
     if GLIBC_MARK in traits.exports:
         return Identity(loader=glibc_loader(data))
     if b"gnu_get_libc_version" in traits.exports and LIBC_MARK in data:

@@ -43,7 +43,7 @@ from analyzers.elf.dynamic import (
     read_version_needs,
 )
 from analyzers.elf.header import Header, header_bytes, read_header, read_segments
-from analyzers.elf.identity import MARKS, Identity, Traits, identify
+from analyzers.elf.identity import MARKS, Traits, identify
 from analyzers.elf.layouts import Layouts
 from analyzers.elf.memory import PT_LOAD, FileBytes, Memory
 from analyzers.elf.notes import (
@@ -315,7 +315,7 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
         exports=marks,
     )
     whole = file.whole() if file.size <= WHOLE_BYTES and header.type in (ET_EXEC, ET_DYN) else b""
-    identity = identify(whole, traits) if whole else Identity()
+    identity = identify(whole, traits)
     return (
         ElfFacts(
             **facts,  # type: ignore[arg-type]

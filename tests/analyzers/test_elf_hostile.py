@@ -205,6 +205,15 @@ def test_h084_gnu_hash_tables_end_where_the_file_ends(table: bytes) -> None:
     assert {symbol.name for symbol in imports(result.symbols)} >= {b"wanted_data", b"wanted_call"}
 
 
+def test_h084_chains_that_begin_where_the_file_ends_reach_nothing() -> None:
+    patch = Patch(sample())
+    table = gnu_hash(1, 1, 1, 6, b"\xff" * 8 + b"\1\0\0\0")
+    address = patch.place(bytes(4096 - len(table)) + table) + 4096 - len(table)
+    result = quick(patch.set_tag(DT_GNU_HASH, address).bytes())
+    assert not names(result)
+    assert "bad-dynamic:DT_GNU_HASH" in result.facts.defects
+
+
 @pytest.mark.parametrize("table", [
     struct.pack("<II", 1, 0xFFFFFFFF) + bytes(64), struct.pack("<II", 0xFFFFFFFF, 4) + bytes(64),
     struct.pack("<III", 1, 4, 1) + struct.pack("<IIII", 0, 2, 1, 0), struct.pack("<III", 1, 4, 0xFFFFFF) + bytes(16), b"\1",

@@ -106,6 +106,27 @@ def test_what_a_second_pass_cannot_keep_is_too_large(big: bytes) -> None:
     assert second.missed
 
 
+@pytest.mark.toolchain
+def test_mutants_of_a_big_file_never_raise_whatever_may_be_kept() -> None:
+    """What two passes read without a gap is what is read from the whole."""
+    data = bytearray(library("x86_64-linux-gnu", SOURCE + "const char padding[5 << 20] = {1};").read_bytes())
+    dice = random.Random(4097)
+    whole = 0
+    for _ in range(60):
+        changed = bytearray(data)
+        for _ in range(dice.choice((1, 2, 8))):
+            changed[dice.choice((dice.randrange(0x1200), len(data) - 1 - dice.randrange(0x2000)))] = dice.randrange(256)
+        limits = Limits(elf_kept_bytes=dice.choice((100_000, MIB, 64 * MIB)))
+        step = dice.choice((4096, 65536, MIB))
+        result = fed(bytes(changed), step, limits)
+        if result.missed:
+            result = fed(bytes(changed), step, limits, result.missed)
+        if not result.missed and not result.unread:
+            whole += 1
+            assert result == read_elf(bytes(changed))
+    assert whole > 30
+
+
 def test_a_stock_node_is_read_in_one_pass() -> None:
     if not NODE.exists():
         pytest.skip("no node here")
