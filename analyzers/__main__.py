@@ -19,6 +19,7 @@ from typing import NoReturn
 import msgspec
 
 from analyzers import frames
+from analyzers.archive import ArchiveReader
 from analyzers.errors import Rejected
 from analyzers.facts import LayerFacts
 from analyzers.finding import show
@@ -201,7 +202,7 @@ class Worker:
             case frames.ReadLayer():
                 return self._read_layer(request, message)
             case frames.ReadArchive():
-                raise Rejected("unsupported-archive", "this worker reads single layers only")
+                return self._read_archive(request, message)
             case frames.JudgeImage():
                 return self._judge(request, message)
             case frames.ListObjects():
@@ -214,25 +215,52 @@ class Worker:
             reader.feed(chunk)
         facts = reader.finish()
         missed = msgspec.msgpack.encode(reader.missed) if reader.missed else b""
-        return self._tell_layer(request, facts, reader, missed)
+        return self._tell_layer(request, facts, reader.blob_digest, reader.bytes_in, missed)
+
+    def _read_archive(self, request: int, message: frames.ReadArchive) -> frames.ArchiveRead:
+        known = msgspec.msgpack.decode(message.known_ranges, type=dict[str, Missed]) if message.known_ranges else {}
+        reader = ArchiveReader(
+            known=frozenset(message.known), limits=message.limits, index_only=message.index_only, known_ranges=known
+        )
+        for chunk in self._channel.following(request, FrameKind.DATA):
+            reader.feed(chunk)
+        facts = reader.finish()
+        for name, body in facts.documents.items():
+            self._channel.send_part(request, name, "document", body)
+        members = []
+        for name, found in facts.layers.items():
+            if isinstance(found, Rejected):
+                members.append(frames.MemberRead(name, None, found.code, found.detail))
+                continue
+            digest, size = facts.blobs[name]
+            missed = msgspec.msgpack.encode(facts.missed[name]) if name in facts.missed else b""
+            members.append(frames.MemberRead(name, self._tell_layer(request, found, digest, size, missed, name)))
+        return frames.ArchiveRead(
+            members=tuple(members),
+            links=facts.links,
+            places=facts.members,
+            missed=msgspec.msgpack.encode(facts.missed) if facts.missed else b"",
+            known=tuple(sorted(facts.known)),
+            compression=facts.compression,
+        )
 
     def _tell_layer(
-        self, request: int, facts: LayerFacts, reader: LayerReader, missed: bytes, owner: str = ""
+        self, request: int, facts: LayerFacts, blob_digest: str, bytes_in: int, missed: bytes, owner: str = ""
     ) -> frames.LayerRead:
         # Facts of a layer whose end was never reached have no diff ID; its blob's digest names them.
-        identity = facts.diff_id or reader.blob_digest
+        identity = facts.diff_id or blob_digest
         key = frames.layer_key(identity, FACTS_VERSION, facts.coverage, facts.verified)
         sections = pack(facts)
         self._send_sections(request, owner or key, sections)
         self._cache.put(key, facts, sum(len(chunk) for section in sections for chunk in section.chunks))
         return frames.LayerRead(
             key=key,
-            blob_digest=reader.blob_digest,
+            blob_digest=blob_digest,
             diff_id=identity,
             coverage=facts.coverage,
             verified=facts.verified,
-            bytes_in=reader.bytes_in,
-            bytes_out=reader.bytes_out,
+            bytes_in=bytes_in,
+            bytes_out=facts.size_bytes,
             entries=len(facts.entries),
             unread=tuple((show(item.path), item.reason) for item in facts.unread[:UNREAD_TOLD]),
             missed=missed,

@@ -97,6 +97,8 @@ class ReadArchive(msgspec.Struct, frozen=True, tag="archive"):
     """Member names and digests whose layers need not be read."""
     index_only: bool = False
     limits: Limits = Limits()
+    known_ranges: bytes = b""
+    """msgpack of ArchiveRead.missed of an earlier pass; empty in a first pass."""
 
 
 class JudgeImage(msgspec.Struct, frozen=True, tag="judge"):
@@ -187,8 +189,13 @@ class ArchiveRead(msgspec.Struct, frozen=True, tag="archive-read"):
     members: tuple[MemberRead, ...]
     links: dict[str, str]
     places: dict[str, tuple[int, int]]
-    """Offset and size of every member, when only the index was asked for."""
-    bytes_in: int = 0
+    """Offset and size of every regular member; empty when the archive itself is compressed."""
+    missed: bytes = b""
+    """msgpack for ReadArchive.known_ranges of a second pass; empty when nothing was missed."""
+    known: tuple[str, ...] = ()
+    """Members that were passed over because the daemon knew them."""
+    compression: str = ""
+    """How the archive itself was compressed: `plain`, `gzip` or `zstd`."""
 
 
 class Judged(msgspec.Struct, frozen=True, tag="judged"):

@@ -23,7 +23,7 @@ from analyzers.start import Overrides
 from service.errors import SourceError
 from service.remembered import Refusal, Remembering, StoredLayer
 from service.sources import ImageSource, LayerSource, Sighting, Source
-from service.worker import LayerOutcome, Pool, Sections
+from service.worker import LayerOutcome, MemberOutcome, Pool, Sections
 
 TURNS = 10
 """How often an image may find that a layer it waited for was not read after all."""
@@ -265,6 +265,7 @@ class Sink:
         self._visit = visit
         self._wanted = set(wanted)
         self._ranges: dict[int, bytes] = {}
+        self._archive_ranges = b""
         self.again: set[int] = set()
         """Layers whose first pass missed ranges; their facts wait for the second."""
 
@@ -296,16 +297,30 @@ class Sink:
         image, wanted = self._visit.image, self._wanted
         known = {name for at, layer in enumerate(image.layers) if at not in wanted for name in (layer.digest, layer.diff_id)}
         outcome = await self._examiner.pool.archive(
-            chunks, known - {""}, progress=lambda done: self._visit.tell(min(wanted), done, "reading")
-        )
-        refused = [member for member in outcome.layers.values() if member.layer is None]
+            chunks, known - {""}, known_ranges=self._archive_ranges,
+            progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
+        )  # fmt: skip
+        second, self._archive_ranges = bool(self._archive_ranges), outcome.missed
         for member in outcome.layers.values():
-            if member.layer is not None:
-                self._visit.bytes_read += member.layer.read.bytes_in
+            if member.layer is None:
+                continue
+            self._visit.bytes_read += member.layer.read.bytes_in
+            if member.layer.read.missed and not second:
+                self.again |= wanted
+            else:
                 await self._examiner.keep(member.layer)
         self._visit.read |= wanted
-        if refused:
-            raise Rejected(refused[0].code, refused[0].detail)
+        refused = [member for member in outcome.layers.values() if member.layer is None]
+        if refused and not self.again:
+            await self._refuse_if_ours(refused[0])
+
+    async def _refuse_if_ours(self, member: MemberOutcome) -> None:
+        """An archive may hold other images; its refused layer is our outcome only where one of ours is still unknown."""
+        for index in self._wanted:
+            layer = self._visit.image.layers[index]
+            diff_id = layer.diff_id or await self._examiner.memory.diff_id_of(layer.digest)
+            if not diff_id or await self._examiner.memory.find_layer(diff_id, FACTS_VERSION) is None:
+                raise Rejected(member.code, member.detail)
 
     @staticmethod
     def _check(layer: LayerSource, outcome: LayerOutcome) -> None:

@@ -69,6 +69,12 @@ class ArchiveOutcome(msgspec.Struct, frozen=True):
     layers: dict[str, MemberOutcome]
     links: dict[str, str]
     members: dict[str, tuple[int, int]]
+    """Offset and size of each regular member; empty when the archive itself is compressed."""
+    missed: bytes
+    """For `known_ranges` of a second pass; empty when nothing was missed."""
+    known: frozenset[str]
+    """Members passed over because they were known."""
+    compression: str
 
 
 class PoolStats(msgspec.Struct, frozen=True):
@@ -282,10 +288,11 @@ class Pool:
         known: Collection[str] = (),
         index_only: bool = False,
         *,
+        known_ranges: bytes = b"",
         progress: Callable[[int], None] | None = None,
     ) -> ArchiveOutcome:
         """One pass over a docker or OCI archive; layers in `known` are passed over. Raises as `layer` does."""
-        request = frames.ReadArchive(tuple(sorted(known)), index_only, self._limits)
+        request = frames.ReadArchive(tuple(sorted(known)), index_only, self._limits, known_ranges)
         async with self._streams, self._worker(()) as process:
             answer, parts = await self._stream(process, request, chunks, progress)
         if not isinstance(answer, frames.ArchiveRead):
@@ -295,6 +302,9 @@ class Pool:
             layers={member.name: _member(member, parts) for member in answer.members},
             links=answer.links,
             members=answer.places,
+            missed=answer.missed,
+            known=frozenset(answer.known),
+            compression=answer.compression,
         )
 
     async def judge(

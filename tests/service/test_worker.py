@@ -20,7 +20,8 @@ from analyzers.profile import HostProfile
 from service.errors import SourceError, WorkerDied
 from service.settings import Workers
 from service.worker import LayerOutcome, Pool, Sections
-from tests.make.layers import Blob, blob, program, script, tar_of
+from tests.make.images import Image, docker_archive
+from tests.make.layers import Blob, blob, program, script, sha256, tar_of
 
 STATIC = Workers(parallel=2)
 
@@ -301,6 +302,23 @@ async def test_h143_a_worker_has_no_secrets_no_network_and_the_limits_it_was_giv
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
     with contextlib.suppress(PermissionError):
         assert b"s3cret" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_an_archive_is_read_in_one_pass_and_known_layers_are_passed_over(pool: Pool) -> None:
+    first, second = tar_of({"a": "1"}), tar_of({"bin/run": script("#!/opt/none\n")})
+    made = docker_archive({"app:1": Image(layers=(first, second), entrypoint=["/bin/run"])})
+    outcome = await pool.archive(pieces(made))
+    assert "manifest.json" in outcome.documents
+    found = {member.layer.read.diff_id for member in outcome.layers.values() if member.layer}
+    assert found == {sha256(first), sha256(second)}
+    assert all(member.layer.sections["entries"] for member in outcome.layers.values() if member.layer)
+    names = [name for name, member in outcome.layers.items() if member.layer and member.layer.read.diff_id == sha256(first)]
+    again = await pool.archive(pieces(made), known=names)
+    assert [member.layer.read.diff_id for member in again.layers.values() if member.layer] == [sha256(second)]
+    index = await pool.archive(pieces(made), index_only=True)
+    assert not index.layers
+    for name, (offset, size) in index.members.items():
+        assert len(made[offset : offset + size]) == size, name
 
 
 async def test_leaving_the_pool_leaves_no_process(pool: Pool) -> None:
