@@ -63,6 +63,7 @@ class Columns:
         "sizes",
         "starts",
         "uids",
+        "unique",
     )
 
     def __init__(self, *, serials: bool = False) -> None:
@@ -80,6 +81,8 @@ class Columns:
         """First row of each block."""
         self.heads: list[bytes] = []
         """First path of each block."""
+        self.unique = False
+        """Rows are known to have distinct paths."""
         self.kept_bytes = 0
         """Bytes of all compressed blocks."""
 

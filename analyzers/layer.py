@@ -15,7 +15,7 @@ from analyzers.entries import Columns
 from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
 from analyzers.limits import Limits
-from analyzers.readers import ELF_MAGIC, wants_text
+from analyzers.readers import ELF_MAGIC, TEXT_ENDINGS, wants_text
 from analyzers.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, TarReader, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
 
@@ -33,6 +33,8 @@ _KINDS = {
 _OPAQUE = b".wh..wh..opq"
 _COMPONENT_BYTES = 255
 """NAME_MAX of every file system images are unpacked on."""
+_NOBODY = 0xFFFFFFFF
+_ELF_START = ELF_MAGIC[:2]
 _CAPABILITY = b"security.capability"
 
 
@@ -77,35 +79,47 @@ class _LayerVisitor:
         if serial > self.limits.layer_entries:
             self._stop_at("entry-limit")
             return None
-        path = self._path(member.name)
+        path = member.name
+        # Most names are clean already; the longer way costs as much as the rest of this method.
+        if (
+            b"//" in path
+            or b"/." in path
+            or path[:1] in b"./"
+            or path[-1:] == b"/"
+            or len(path) > _COMPONENT_BYTES
+            or member.records
+        ):
+            path = self._path(path)
         if b".wh." in path and path.rpartition(b"/")[2].startswith(b".wh."):
             self._whiteout(serial, path)
+            return None
+        uid, gid = member.uid, member.gid
+        if not (0 <= uid < _NOBODY and 0 <= gid < _NOBODY):
+            uid, gid = _owner(uid), _owner(gid)
+        if member.type == REGULAR and path:
+            row: list[object] = [path, serial, 0, member.mode & 0o7777, uid, gid, member.size, b"", b""]
+            self.rows.append(row)
+            if member.records:
+                self._capability(serial, member)
+            first = head[:2]
+            if (
+                first == _ELF_START
+                or first == b"#!"
+                or member.size >= self.limits.hash_floor_bytes
+                or path.endswith(TEXT_ENDINGS)
+            ):
+                return self._content(row, serial, member, path, head)
             return None
         kind = _KINDS.get(member.type)
         if kind is None:
             raise Rejected("unknown-type", f"a tar member has the type {chr(member.type)!r}")
-        if not path and kind is not Kind.DIRECTORY:
-            return None
-        regular = kind is Kind.FILE
-        size = member.size if regular else 0
-        row: list[object] = [
-            path,
-            serial,
-            int(kind),
-            member.mode & 0o7777,
-            _owner(member.uid),
-            _owner(member.gid),
-            size,
-            b"",
-            b"",
-        ]
-        self.rows.append(row)
-        if member.records:
-            self._capability(serial, member)
-        if regular:
-            return self._content(row, member, path, head)
-        if kind is not Kind.DIRECTORY:
-            self._special(row, serial, kind, member)
+        if path or kind is Kind.DIRECTORY:
+            row = [path, serial, int(kind), member.mode & 0o7777, uid, gid, 0, b"", b""]
+            self.rows.append(row)
+            if member.records:
+                self._capability(serial, member)
+            if kind is not Kind.DIRECTORY:
+                self._special(row, serial, kind, member)
         return None
 
     def _path(self, name: bytes) -> bytes:
@@ -165,14 +179,13 @@ class _LayerVisitor:
 
     # content
 
-    def _content(self, row: list[object], member: Member, path: bytes, head: bytes) -> Sink | None:
+    def _content(self, row: list[object], serial: int, member: Member, path: bytes, head: bytes) -> Sink | None:
         size = member.size
         if head[:4] == ELF_MAGIC:
             if not member.whole or len(self.elf) >= self.limits.layer_elf_files:
                 self.unreadable(path, "elf-too-large" if not member.whole else "elf-limit")
                 return None
             return _ElfSink(self, row, ElfReader(size, self.limits, self.known_ranges.get(path, ())), path)
-        serial = member_serial(row)
         if head[:2] == b"#!":
             if len(self.heads) < self.limits.layer_heads:
                 self.heads[serial] = head[: self.limits.script_head_bytes]
@@ -212,6 +225,7 @@ class _LayerVisitor:
         self.rows.sort(key=_by_path)
         run = Columns(serials=True)
         run.extend(self.rows)
+        run.unique = len({row[0] for row in self.rows}) == len(self.rows)
         self.runs.append(run)
         self.rows = []
         self._kept_bytes += run.kept_bytes
@@ -223,17 +237,10 @@ def _by_path(row: list[object]) -> bytes:
     return row[0]  # type: ignore[return-value]
 
 
-def member_serial(row: list[object]) -> int:
-    """The serial number in a row under construction."""
-    return row[1]  # type: ignore[return-value]
-
-
 def _owner(number: int) -> int:
     """chown takes 32 bits, and -1 leaves the owner as it is: root, who unpacked the file."""
-    if 0 <= number < 0xFFFFFFFF:
-        return number
-    number &= 0xFFFFFFFF
-    return 0 if number == 0xFFFFFFFF else number
+    number &= _NOBODY
+    return 0 if number == _NOBODY else number
 
 
 class _HashSink:

@@ -68,7 +68,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     script_head_bytes: int = 256
     """The kernel's BINPRM_BUF_SIZE (K19)."""
     layer_heads: int = 200_000
-    hash_floor_bytes: int = 64 * KIB
+    hash_floor_bytes: int = 1 * MIB
     """Regular files of this size or more have their content hashed; ELF files always have."""
     needed: int = 4_096
     search_dirs: int = 256

@@ -12,6 +12,9 @@ from typing import NamedTuple
 ELF_MAGIC = b"\x7fELF"
 _TEXT_NAMES = frozenset((b"passwd", b"group", b"os-release", b"ld.so.cache", b"ld.so.preload", b"ld.so.conf", b"nsswitch.conf"))
 
+TEXT_ENDINGS = (*sorted(_TEXT_NAMES), b".conf", b".path")
+"""Every path that wants_text accepts ends in one of these; a cheap first look."""
+
 
 class Reader(NamedTuple):
     """`wants` decides by the path and the first bytes (at least four where the file has them) of a regular file."""

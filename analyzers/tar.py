@@ -119,6 +119,7 @@ class TarReader:
         self._owners: dict[bytes, tuple[int, int, int]] = {}
         self._tails: dict[bytes, _Tail] = {}
         self._times: set[bytes] = set()
+        self._sums: dict[bytes, int] = {}
 
     # feeding
 
@@ -201,8 +202,11 @@ class TarReader:
         # Sum of 148 bytes fits below adler32's modulus, so its low half is the exact sum.
         total = (zlib.adler32(window[at : at + 148], 0) & 0xFFFF) + 256 + tail.total
         stored = window[at + 148 : at + 156]
-        if stored != b"%06o\0 " % total:
+        if self._sums.get(stored) != total:
             _check_sum(window[at : at + BLOCK], stored, total)
+            if len(self._sums) >= _MEMO_SIZE:
+                self._sums.clear()
+            self._sums[stored] = total
         raw_owner = window[at + 100 : at + 124]
         owner = self._owners.get(raw_owner)
         if owner is None:

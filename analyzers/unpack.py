@@ -74,7 +74,10 @@ def settle(runs: Sequence[Columns], marks: Sequence[Mark], extras: Extras, limit
     """Unpack. Raises Rejected: `parent-not-directory`, `symlink-loop` where the runtime could not unpack either."""
     small = sum(len(run) for run in runs) <= limits.layer_replay_entries
     duplicates = _Duplicates()
-    settled = _collect(duplicates.last(merge_runs(runs, consume=not small)), extras)
+    if len(runs) == 1 and runs[0].unique:
+        settled = _adopt(runs[0], extras)
+    else:
+        settled = _collect(duplicates.last(merge_runs(runs, consume=not small)), extras)
     whiteouts = {mark.path for mark in marks if not mark.opaque}
     opaques = {mark.path for mark in marks if mark.opaque}
     dropped: list[bytes] = []
@@ -88,6 +91,16 @@ def settle(runs: Sequence[Columns], marks: Sequence[Mark], extras: Extras, limit
             settled, dropped = _without_overlap(settled, extras)
     entries, places = settled
     return Settled(entries, tuple(sorted(whiteouts)), tuple(sorted(opaques)), places, duplicates.paths, dropped)
+
+
+def _adopt(run: Columns, extras: Extras) -> tuple[Entries, dict[int, bytes]]:
+    """A layer of one run without duplicates is its own result."""
+    wanted = extras.kept.union(extras.devices, extras.capabilities)
+    numbers = {serial: row for row, serial in enumerate(run.serials or ()) if serial in wanted} if wanted else {}
+    devices = {numbers[serial]: device for serial, device in extras.devices.items()}
+    capabilities = {numbers[serial]: value for serial, value in extras.capabilities.items()}
+    entries = Entries.from_columns(run, devices, capabilities)
+    return entries, {serial: entries.path(numbers[serial]) for serial in extras.kept}
 
 
 def _collect(rows: Iterator[Row], extras: Extras) -> tuple[Entries, dict[int, bytes]]:
@@ -143,45 +156,38 @@ class _Duplicates:
 
 def _has_overlap(entries: Entries, marks: Sequence[Mark]) -> bool:
     """Whether anything lies below a path that this layer has as something other than a directory."""
-    return next(_overlaps(entries, (mark.path + b"/" if mark.opaque else mark.path for mark in marks)), None) is not None or (
-        next(_overlaps(entries, _paths(entries)), None) is not None
-    )
-
-
-def _paths(entries: Entries) -> Iterator[bytes]:
+    marked = {mark.path if mark.opaque else mark.path.rpartition(b"/")[0] for mark in marks}
+    fine = {b""}
+    if any(_covered(entries, parent, fine) for parent in marked):
+        return True
     for number in range(len(entries.columns.blocks)):
-        yield from entries.columns.block(number).paths
+        parents = {path.rpartition(b"/")[0] for path in entries.columns.block(number).paths}
+        if any(_covered(entries, parent, fine) for parent in parents - fine):
+            return True
+        if len(fine) > _REMEMBERED:
+            fine = {b""}
+    return False
 
 
-def _overlaps(entries: Entries, paths: Iterable[bytes]) -> Iterator[bytes]:
-    """Those of `paths` that lie below a non-directory of `entries`."""
-    fine: set[bytes] = {b""}
-    last = b""
-    for path in paths:
-        parent = path.rpartition(b"/")[0]
-        if parent == last:
-            continue
-        at = parent
-        while at not in fine:
-            index = entries.find(at)
-            if index >= 0 and entries.kind(index) is not Kind.DIRECTORY:
-                yield path
-                break
-            at = at.rpartition(b"/")[0]
-        else:
-            if len(fine) > _REMEMBERED:
-                fine = {b""}
-            while parent not in fine:
-                fine.add(parent)
-                parent = parent.rpartition(b"/")[0]
-            last = path.rpartition(b"/")[0]
+def _covered(entries: Entries, directory: bytes, fine: set[bytes]) -> bool:
+    """Whether `directory` is, or lies below, a non-directory of `entries`; `fine` remembers those that do not."""
+    climbed = []
+    while directory not in fine:
+        index = entries.find(directory)
+        if index >= 0 and entries.kind(index) is not Kind.DIRECTORY:
+            return True
+        climbed.append(directory)
+        directory = directory.rpartition(b"/")[0]
+    fine.update(climbed)
+    return False
 
 
 def _without_overlap(
     settled: tuple[Entries, dict[int, bytes]], extras: Extras
 ) -> tuple[tuple[Entries, dict[int, bytes]], list[bytes]]:
     entries, places = settled
-    below = set(_overlaps(entries, _paths(entries)))
+    fine = {b""}
+    below = {entry.path for entry in entries if _covered(entries, entry.path.rpartition(b"/")[0], fine)}
     kept = Entries(entry for entry in entries if entry.path not in below)
     return (kept, {serial: path for serial, path in places.items() if path not in below}), sorted(below)
 
