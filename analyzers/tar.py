@@ -200,7 +200,8 @@ class TarReader:
                 self._tails.clear()
             tail = self._tails[raw_tail] = _read_tail(raw_tail)
         # Sum of 148 bytes fits below adler32's modulus, so its low half is the exact sum.
-        total = (zlib.adler32(window[at : at + 148], 0) & 0xFFFF) + 256 + tail.total
+        tail_total, kind, link, prefix, major, minor, gnu = tail
+        total = (zlib.adler32(window[at : at + 148], 0) & 0xFFFF) + 256 + tail_total
         stored = window[at + 148 : at + 156]
         if self._sums.get(stored) != total:
             _check_sum(window[at : at + BLOCK], stored, total)
@@ -225,34 +226,31 @@ class TarReader:
                 self._times.clear()
             numeric(raw_time)
             self._times.add(raw_time)
-        if tail.type < 0:
+        if kind < 0:
             _bad("a numeric field of a header is not a number")
         stop = window.find(b"\0", at, at + 100)
         name = window[at : at + 100 if stop < 0 else stop]
-        if tail.prefix:
-            name = tail.prefix + b"/" + name
-        kind = tail.type
-        if kind in _EXTENDED:
-            self._special(kind, size)
-            return BLOCK
-        link = tail.link
+        if prefix:
+            name = prefix + b"/" + name
         mode, uid, gid = owner
-        records = self._records
-        if records is None and not self._long_name and not self._long_link and kind == REGULAR:
+        if kind == REGULAR and not self._extended:
             # The plain case: nothing extends this header.
             if size < 0:
                 _bad("negative size")
-            content = min(size, PEEK)
-            if end - at < BLOCK + content and not self._last:
+            content = size if size < PEEK else PEEK
+            start = at + BLOCK
+            if end - start < content and not self._last:
                 return 0
-            self._extended = 0
-            member = Member(name, kind, mode, uid, gid, size, link, tail.major, tail.minor, None, self._base + at + BLOCK)
-            self._sink = self._visitor.member(member, window[at + BLOCK : at + BLOCK + content])
+            member = Member(name, kind, mode, uid, gid, size, link, major, minor, None, self._base + start)
+            self._sink = self._visitor.member(member, window[start : start + content])
             self._left = size
             self._pad = -size & 511
             return BLOCK
+        if kind in _EXTENDED:
+            self._special(kind, size)
+            return BLOCK
         return self._full_header(
-            window, at, end, Member(name, kind, mode, uid, gid, size, link, tail.major, tail.minor, records), tail.gnu
+            window, at, end, Member(name, kind, mode, uid, gid, size, link, major, minor, self._records), gnu
         )
 
     def _full_header(self, window: bytes, at: int, end: int, member: Member, gnu: bool) -> int:
