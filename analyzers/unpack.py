@@ -90,6 +90,7 @@ def settle(runs: Sequence[Columns], marks: Sequence[Mark], extras: Extras, limit
         else:
             settled, dropped = _without_overlap(settled, extras)
     entries, places = settled
+    entries.columns.serials = None
     return Settled(entries, tuple(sorted(whiteouts)), tuple(sorted(opaques)), places, duplicates.paths, dropped)
 
 
@@ -99,7 +100,6 @@ def _adopt(run: Columns, extras: Extras) -> tuple[Entries, dict[int, bytes]]:
     numbers = {serial: row for row, serial in enumerate(run.serials or ()) if serial in wanted} if wanted else {}
     devices = {numbers[serial]: device for serial, device in extras.devices.items()}
     capabilities = {numbers[serial]: value for serial, value in extras.capabilities.items()}
-    run.serials = None
     entries = Entries.from_columns(run, devices, capabilities)
     return entries, {serial: entries.path(numbers[serial]) for serial in extras.kept}
 
