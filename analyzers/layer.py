@@ -55,6 +55,7 @@ class _LayerVisitor:
         self.texts: dict[int, bytes] = {}
         self.text_bytes = 0
         self.heads: dict[int, bytes] = {}
+        self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
         self.notes: dict[LayerNote, None] = {}
@@ -161,7 +162,8 @@ class _LayerVisitor:
                 raise Rejected("bad-tar", "a symbolic link to nothing, or to a path longer than the kernel takes")
             row[7] = member.link
         elif kind is Kind.HARDLINK:
-            row[7] = self._path(member.link)
+            target = row[7] = self._path(member.link)
+            self.link_parents.add(target.rpartition(b"/")[0])
         elif kind is not Kind.FIFO and len(self.devices) < self.limits.layer_devices:
             self.devices[serial] = (member.major & 0xFFFFFFFF, member.minor & 0xFFFFFFFF)
         elif kind is not Kind.FIFO:
@@ -367,7 +369,12 @@ class LayerReader:
         if not self._stopped:
             self._end()
         visitor.flush()
-        extras = Extras(visitor.devices, visitor.capabilities, frozenset(visitor.texts.keys() | visitor.heads.keys()))
+        extras = Extras(
+            visitor.devices,
+            visitor.capabilities,
+            frozenset(visitor.texts.keys() | visitor.heads.keys()),
+            frozenset(visitor.link_parents),
+        )
         runs, visitor.runs = visitor.runs, []
         settled = settle(runs, visitor.marks, extras, limits)
         for path in settled.duplicates:

@@ -47,6 +47,8 @@ class Extras(NamedTuple):
     capabilities: dict[int, bytes]
     kept: frozenset[int]
     """Members whose content was kept."""
+    link_parents: frozenset[bytes] = frozenset()
+    """Directories that hard links lead into."""
 
 
 def clean_path(name: bytes) -> tuple[bytes, bool]:
@@ -81,7 +83,7 @@ def settle(runs: Sequence[Columns], marks: Sequence[Mark], extras: Extras, limit
     whiteouts = {mark.path for mark in marks if not mark.opaque}
     opaques = {mark.path for mark in marks if mark.opaque}
     dropped: list[bytes] = []
-    if duplicates.tangled or _has_overlap(settled[0], marks):
+    if duplicates.tangled or _has_overlap(settled[0], marks, extras.link_parents):
         if small:
             rows = sorted((row for run in runs for row in run.rows()), key=lambda row: row.serial)
             replay = _Replay(rows, marks)
@@ -155,9 +157,9 @@ class _Duplicates:
             self.paths.append(new[0])
 
 
-def _has_overlap(entries: Entries, marks: Sequence[Mark]) -> bool:
+def _has_overlap(entries: Entries, marks: Sequence[Mark], link_parents: frozenset[bytes]) -> bool:
     """Whether anything lies below a path that this layer has as something other than a directory."""
-    marked = {mark.path if mark.opaque else mark.path.rpartition(b"/")[0] for mark in marks}
+    marked = link_parents.union(mark.path if mark.opaque else mark.path.rpartition(b"/")[0] for mark in marks)
     fine = {b""}
     if any(_covered(entries, parent, fine) for parent in marked):
         return True

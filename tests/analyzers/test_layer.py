@@ -245,6 +245,11 @@ def test_h003_a_hard_link_keeps_the_content_that_its_target_had() -> None:
     assert set(facts.elf) == {hashlib.sha256(ELF).digest()}
 
 
+def test_h003_a_hard_link_through_a_link_of_the_same_layer_leads_where_that_leads() -> None:
+    facts = read(member(b"usr/bin/a", b"x") + symlink(b"bin", b"usr/bin") + hardlink(b"b", b"bin/a") + END)
+    assert found(facts, b"b") == (Kind.HARDLINK, 0, b"usr/bin/a")
+
+
 def test_h004_a_hard_link_to_a_symbolic_link_is_that_link_when_it_is_a_parent() -> None:
     facts = read(symlink(b"l", b"/target") + hardlink(b"h", b"l") + member(b"h/f", b"x") + END)
     assert found(facts, b"h") == (Kind.HARDLINK, 0, b"l")
