@@ -62,6 +62,8 @@ class _LayerVisitor:
         self.full = False
         """A ceiling on entries was met: members that follow are not looked at."""
         self.partial = False
+        self.reading: bytes | None = None
+        """The ELF file whose content is passing."""
         self._serial = 0
         self._kept_bytes = 0
 
@@ -280,6 +282,7 @@ class _ElfSink:
         self._reader = reader
         self._path = path
         self._hash = hashlib.sha256()
+        visitor.reading = path
 
     def feed(self, view: memoryview) -> None:
         self._hash.update(view)
@@ -287,6 +290,7 @@ class _ElfSink:
 
     def close(self) -> None:
         visitor = self._visitor
+        visitor.reading = None
         digest = self._row[8] = self._hash.digest()
         if digest in visitor.elf:
             return
@@ -368,6 +372,8 @@ class LayerReader:
         visitor, limits = self._visitor, self._limits
         if not self._stopped:
             self._end()
+        if self._stopped and visitor.reading is not None:
+            visitor.unreadable(visitor.reading, "too-large")
         visitor.flush()
         extras = Extras(
             visitor.devices,

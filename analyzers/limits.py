@@ -35,8 +35,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     # tar (hostile 13, 21, 22, 28, 30)
     layer_entries: int = 4_000_000
     image_entries: int = 8_000_000
-    layer_name_bytes: int = 192 * MIB
-    """Kept bytes of names and link targets of one layer; above it PARTIAL(entry-limit)."""
+    layer_name_bytes: int = 128 * MIB
+    """Kept (compressed) bytes of names and link targets of one layer; above it PARTIAL(entry-limit)."""
     extended_header_bytes: int = 1 * MIB
     extended_headers_in_a_row: int = 128
     path_bytes: int = 4_096

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -25,6 +27,8 @@ _LEVEL = 3
 _BATCH_BYTES = 512 << 10
 _LENGTH_BYTES = 4
 _Extra = TypeVar("_Extra")
+_Devices = list[tuple[int, tuple[int, int]]]
+_Capabilities = list[tuple[int, bytes]]
 _COLUMNS = ("kinds", "modes", "uids", "gids", "sizes")
 
 
@@ -121,21 +125,23 @@ def _entry_records(facts: LayerFacts) -> Iterator[_Record]:
 
 def _row_records(entries: Entries) -> Iterator[_Rows]:
     columns = entries.columns
+    devices, capabilities = sorted(entries.devices.items()), sorted(entries.capabilities.items())
     names: list[tuple[int, bytes]] = []
     first, held = 0, 0
     for number, start in enumerate(columns.starts):
         raw = columns.raw_block(number)
         if names and held + len(raw) > _BATCH_BYTES:
-            yield _slice(entries, first, start, names)
+            yield _slice(columns, first, start, names, devices, capabilities)
             names, first, held = [], start, 0
         names.append((start - first, raw))
         held += len(raw)
     if names:
-        yield _slice(entries, first, len(entries), names)
+        yield _slice(columns, first, len(columns), names, devices, capabilities)
 
 
-def _slice(entries: Entries, first: int, end: int, names: list[tuple[int, bytes]]) -> _Rows:
-    columns = entries.columns
+def _slice(
+    columns: Columns, first: int, end: int, names: list[tuple[int, bytes]], devices: _Devices, capabilities: _Capabilities
+) -> _Rows:
     parts = tuple(_little(getattr(columns, name)[first:end]) for name in _COLUMNS)
     low, high = columns.hashed_between(first, end)
     return _Rows(
@@ -143,13 +149,14 @@ def _slice(entries: Entries, first: int, end: int, names: list[tuple[int, bytes]
         parts,
         [row - first for row in columns.hashed[low:high]],
         bytes(columns.hashes[low * 32 : high * 32]),
-        _within(entries.devices, first, end),
-        _within(entries.capabilities, first, end),
+        _within(devices, first, end),
+        _within(capabilities, first, end),
     )
 
 
-def _within(extras: Mapping[int, _Extra], first: int, end: int) -> dict[int, _Extra]:
-    return {row - first: value for row, value in extras.items() if first <= row < end} if extras else {}
+def _within(extras: Sequence[tuple[int, _Extra]], first: int, end: int) -> dict[int, _Extra]:
+    low, high = (bisect_left(extras, row, key=itemgetter(0)) for row in (first, end))
+    return {row - first: value for row, value in extras[low:high]}
 
 
 def _batches(paths: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -12,7 +12,7 @@ import pytest
 
 from analyzers.compression import Decompressor, expected_compression, sniff, zstd, zstd_window
 from analyzers.errors import Rejected
-from analyzers.facts import Coverage
+from analyzers.facts import Coverage, Unread
 from analyzers.layer import LayerReader
 from analyzers.limits import Limits
 from tests.make.tars import END, member
@@ -93,6 +93,12 @@ def test_h031_h032_a_bomb_is_streamed_and_stops_at_the_byte_ceiling(kind: str) -
     assert reader.bytes_out <= limits.uncompressed_layer_bytes + limits.window_bytes
     assert facts.diff_id == ""
     assert [entry.path for entry in facts.entries] == [b"a"]
+
+
+def test_h031_an_elf_file_cut_by_the_byte_ceiling_is_named() -> None:
+    reader = LayerReader(limits=Limits(uncompressed_layer_bytes=2 << 20, window_bytes=1 << 16))
+    reader.feed(gzip.compress(member(b"big.so", b"\x7fELF" + bytes(8 << 20)) + END))
+    assert reader.finish().unread == (Unread(b"big.so", "too-large"),)
 
 
 def test_h031_a_great_expansion_is_remarked_on_and_read() -> None:
