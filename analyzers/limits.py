@@ -53,6 +53,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     layer_capabilities: int = 100_000
     layer_replay_entries: int = 400_000
     """Layers in which members lie below links of the same layer are unpacked in order up to this size; above it, PARTIAL."""
+    layer_replay_steps: int = 20_000_000
+    """Path components looked at while links of one layer are followed; above it PARTIAL(entry-limit)."""
     layer_notes: int = 1_000
     layer_unread: int = 10_000
 

@@ -27,6 +27,25 @@ class Mark(NamedTuple):
     path: bytes
 
 
+class _TooMuch(Exception):
+    """Following the links of one layer took more steps than its ceiling."""
+
+
+class _Effort:
+    """Steps left for following links: what bounds chains of links times depth times members (hostile 5, 28)."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def spend(self, steps: int) -> None:
+        """Raises _TooMuch when nothing is left."""
+        self._left -= steps
+        if self._left < 0:
+            raise _TooMuch
+
+
 class Settled(NamedTuple):
     """A layer at rest."""
 
@@ -83,14 +102,19 @@ def settle(runs: Sequence[Columns], marks: Sequence[Mark], extras: Extras, limit
     whiteouts = {mark.path for mark in marks if not mark.opaque}
     opaques = {mark.path for mark in marks if mark.opaque}
     dropped: list[bytes] = []
-    if duplicates.tangled or _has_overlap(settled[0], marks, extras.link_parents):
-        if small:
-            rows = sorted((row for run in runs for row in run.rows()), key=lambda row: row.serial)
-            replay = _Replay(rows, marks)
-            settled = _collect(iter(replay.result()), extras)
-            whiteouts, opaques = replay.whiteouts, replay.opaques
-        else:
-            settled, dropped = _without_overlap(settled, extras)
+    effort = _Effort(limits.layer_replay_steps)
+    try:
+        if duplicates.tangled or _has_overlap(settled[0], marks, extras.link_parents, effort):
+            if small:
+                rows = sorted((row for run in runs for row in run.rows()), key=lambda row: row.serial)
+                replay = _Replay(rows, marks, effort)
+                settled = _collect(iter(replay.result()), extras)
+                whiteouts, opaques = replay.whiteouts, replay.opaques
+            else:
+                settled, dropped = _without_overlap(settled, effort)
+    except _TooMuch:
+        # Whether links lead elsewhere stays unknown: the whole layer is named as not read whole.
+        dropped = [b""]
     entries, places = settled
     entries.columns.serials = None
     return Settled(entries, tuple(sorted(whiteouts)), tuple(sorted(opaques)), places, duplicates.paths, dropped)
@@ -157,25 +181,26 @@ class _Duplicates:
             self.paths.append(new[0])
 
 
-def _has_overlap(entries: Entries, marks: Sequence[Mark], link_parents: frozenset[bytes]) -> bool:
+def _has_overlap(entries: Entries, marks: Sequence[Mark], link_parents: frozenset[bytes], effort: _Effort) -> bool:
     """Whether anything lies below a path that this layer has as something other than a directory."""
     marked = link_parents.union(mark.path if mark.opaque else mark.path.rpartition(b"/")[0] for mark in marks)
     fine = {b""}
-    if any(_covered(entries, parent, fine) for parent in marked):
+    if any(_covered(entries, parent, fine, effort) for parent in marked):
         return True
     for number in range(len(entries.columns.blocks)):
         parents = {path.rpartition(b"/")[0] for path in entries.columns.block(number).paths}
-        if any(_covered(entries, parent, fine) for parent in parents - fine):
+        if any(_covered(entries, parent, fine, effort) for parent in parents - fine):
             return True
         if len(fine) > _REMEMBERED:
             fine = {b""}
     return False
 
 
-def _covered(entries: Entries, directory: bytes, fine: set[bytes]) -> bool:
+def _covered(entries: Entries, directory: bytes, fine: set[bytes], effort: _Effort) -> bool:
     """Whether `directory` is, or lies below, a non-directory of `entries`; `fine` remembers those that do not."""
     climbed = []
     while directory not in fine:
+        effort.spend(1)
         index = entries.find(directory)
         if index >= 0 and entries.kind(index) is not Kind.DIRECTORY:
             return True
@@ -186,11 +211,11 @@ def _covered(entries: Entries, directory: bytes, fine: set[bytes]) -> bool:
 
 
 def _without_overlap(
-    settled: tuple[Entries, dict[int, bytes]], extras: Extras
+    settled: tuple[Entries, dict[int, bytes]], effort: _Effort
 ) -> tuple[tuple[Entries, dict[int, bytes]], list[bytes]]:
     entries, places = settled
     fine = {b""}
-    below = {entry.path for entry in entries if _covered(entries, entry.path.rpartition(b"/")[0], fine)}
+    below = {entry.path for entry in entries if _covered(entries, entry.path.rpartition(b"/")[0], fine, effort)}
     kept = Entries(entry for entry in entries if entry.path not in below)
     return (kept, {serial: path for serial, path in places.items() if path not in below}), sorted(below)
 
@@ -208,7 +233,8 @@ class _Node:
 class _Replay:
     """The members one by one, for layers in which order decides."""
 
-    def __init__(self, rows: Sequence[Row], marks: Sequence[Mark]) -> None:
+    def __init__(self, rows: Sequence[Row], marks: Sequence[Mark], effort: _Effort) -> None:
+        self._effort = effort
         self.whiteouts: set[bytes] = set()
         self.opaques: set[bytes] = set()
         self._nodes: dict[bytes, _Node] = {}
@@ -253,6 +279,7 @@ class _Replay:
         if node is None:
             return None
         at = path
+        self._effort.spend(path.count(b"/") + 1)
         while at:
             at = at.rpartition(b"/")[0]
             if at and self._emptied.get(at, -1) > node.row.serial:
@@ -265,6 +292,7 @@ class _Replay:
         parts = path.split(b"/")
         at = 0
         while at < len(parts) - 1:
+            self._effort.spend(at // 16 + 1)
             place = b"/".join(parts[: at + 1])
             node = self._alive(place)
             inode = node.inode.row if node else None

@@ -262,6 +262,15 @@ def test_h005_parents_that_loop_cannot_be_unpacked() -> None:
     assert paths(facts) == [b"a", b"b", b"f"]
 
 
+def test_h005_chains_of_links_times_members_have_a_ceiling() -> None:
+    chain = b"".join(symlink(b"l%d" % number, b"l%d/../l%d" % (number + 1, number + 1)) for number in range(200))
+    tar = chain + b"".join(member(b"l0/f%d" % number, b"x") for number in range(300)) + END
+    assert b"l200/f7" in paths(read(tar))
+    facts = read(tar, limits=Limits(layer_replay_steps=20_000))
+    assert facts.unread == (Unread(b"", "entry-limit"),)
+    assert facts.coverage is Coverage.PARTIAL
+
+
 def test_h006_a_directory_that_becomes_a_link_takes_its_content_away() -> None:
     facts = read(folder(b"d") + member(b"d/old", b"x") + symlink(b"d", b"e") + member(b"d/new", b"x") + END)
     assert paths(facts) == [b"d", b"e/new"]
