@@ -17,7 +17,7 @@ from analyzers.accounts import MAX_ID, Credentials, ResolvedUser, resolve_user
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Outcome, Stage, State, Step, show
 from analyzers.kernel import Execution, execute
-from analyzers.loader import LoadResult, load
+from analyzers.loader import LoadResult, Process, load
 from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Node, Resolution, Rootfs
@@ -194,17 +194,19 @@ def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd:
     if executed.program is None or executed.interp is None:
         raise ValueError("a static program has no loader")
     return load(
-        rootfs,
-        executed.program,
-        argv0=executed.argv[0],
-        opened_as=executed.opened_as,
-        env=env,
-        cwd=cwd,
-        creds=executed.creds,
-        secure=executed.secure,
-        interp=executed.interp,
-        interp_name=executed.interp_name,
-        profile=profile,
+        Process(
+            rootfs,
+            executed.program,
+            argv0=executed.argv[0],
+            opened_as=executed.opened_as,
+            env=env,
+            cwd=cwd,
+            creds=executed.creds,
+            secure=executed.secure,
+            interp=executed.interp,
+            interp_name=executed.interp_name,
+            profile=profile,
+        )
     )
 
 

@@ -44,7 +44,9 @@ def profile_of(engine: Engine, case: Case) -> HostProfile:
 def normalised(stderr: str) -> str:
     """The error as predictions word it."""
     text = stderr.rstrip("\n")
-    text = text.partition(_HELP)[0].rstrip("\n").removesuffix(".\nSee 'docker run --help'")
+    text = text.partition(_HELP)[0].rstrip("\n").removesuffix("\nSee 'docker run --help'.")
+    if text.startswith("docker: "):
+        text = text.removesuffix(".")  # the command line of 26.1 ends its own errors so, with its hint or without
     while (shorter := _PREFIXES.sub("", text, count=1)) != text:
         text = shorter
     text = _ROOT.sub("<rootfs>", text.removesuffix(": unknown"))
