@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from analyzers.facts import ElfFacts
+import msgspec
+
+from analyzers.facts import ElfFacts, LoaderFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
+from analyzers.loader.gcompat import Handover, hand_over
+from analyzers.loader.musl_binding import Bound, bind, is_another_libc, near_misses, parse_version
 from analyzers.loader.musl_files import Mapped, fixed_range, map_file
 from analyzers.loader.musl_search import (
     NAME_MAX,
+    SHOWN_ATTEMPTS,
     STRERROR,
     Object,
     Opened,
@@ -34,6 +39,7 @@ _REASONS = {
     Outcome.WRONG_CLASS: Reason.ARCHITECTURE,
     Outcome.WRONG_MACHINE: Reason.ARCHITECTURE,
 }
+_DT_INIT_ARRAY = 25
 _ARCHITECTURES = {
     62: b"x86_64", 3: b"i386", 6: b"i386", 183: b"aarch64", 40: b"arm", 21: b"powerpc64", 20: b"powerpc", 22: b"s390x",
     243: b"riscv64", 258: b"loongarch64", 8: b"mips",
@@ -55,11 +61,13 @@ class Invocation(NamedTuple):
 
 
 def load_musl(process: Process) -> LoadResult:
-    """How loading ends under musl. Never raises."""
+    """How loading ends under musl, or under gcompat's stub. Never raises."""
     loader = process.rootfs.elf(process.interp)
     program = process.rootfs.elf(process.program)
     if loader is None or loader.loader is None or program is None:
         return LoadResult(family="musl", unknown=f"{show_path(process.interp.path)} was not wholly read")
+    if loader.loader.family == "gcompat":
+        return load_gcompat(process, loader.loader, program)
     given = not process.secure
     by_kernel = program.interp is not None
     invocation = Invocation(
@@ -80,10 +88,46 @@ def program_name(process: Process) -> bytes:
     return process.argv0 if name.startswith(b"/proc/") else name
 
 
+def load_gcompat(process: Process, stub: LoaderFacts, program: ElfFacts) -> LoadResult:
+    """M52: the stub, then musl's loader as a command that opens the program itself."""
+    given = hand_over(process, stub)
+    if given.unknown:
+        return LoadResult(family="musl", unknown=given.unknown, steps=given.steps)
+    if given.line is not None or given.loader is None:
+        return _stopped(given, given.line or b"")
+    name, target, process = given.loader_name, given.target, given.process
+    found = process.rootfs.resolve(target, creds=process.creds)
+    error = found.error or ("" if process.rootfs.may_read(process.program, process.creds) else "EACCES")
+    if error:
+        return _stopped(given, name + b": cannot load " + target + b": " + STRERROR[error].encode())
+    mapped = map_file(process.rootfs, process.program, given.loader, (), process.profile)
+    if mapped.unknown or mapped.crash:
+        crash = mapped.crash
+        return LoadResult(family="musl", ok=False if crash else None, unknown=mapped.unknown, crash=crash, steps=given.steps)
+    if mapped.error:
+        return _stopped(given, name + b": " + target + b": Not a valid dynamic program")
+    library_path = first_value(process.env, b"LD_LIBRARY_PATH")
+    result = run(Invocation(process, given.loader, name, target, given.preload, library_path, False), program)
+    return msgspec.structs.replace(result, steps=(*given.steps, *result.steps))
+
+
+def _stopped(given: Handover, line: bytes) -> LoadResult:
+    return LoadResult(
+        family="musl",
+        ok=False,
+        exit_code=1,
+        lines=(line,) if line else (),
+        reason=Reason.OTHER,
+        steps=given.steps,
+    )
+
+
 def run(invocation: Invocation, program: ElfFacts) -> LoadResult:
     """__dls3 from the moment the program is mapped."""
     loading = Loading(invocation, program)
     loading.load_all()
+    if not loading.ended:
+        loading.bind_all()
     return loading.result()
 
 
@@ -117,6 +161,7 @@ class Loading:
         self.lines: list[bytes] = []
         self.failure: Failure | None = None
         self.crash = ""
+        self.bound = Bound()
         self._known: dict[bytes, Object] = {}
         """By short name."""
         self._inodes: dict[tuple[int, bytes], Object] = {}
@@ -158,6 +203,44 @@ class Loading:
                 reason = Reason.OTHER if found else Reason.LIBRARY_ABSENT
             self.failure = Failure(reason, name, asking.name)
 
+    def bind_all(self) -> None:
+        """Every relocation (M20); then what older releases leave undone."""
+        loader = self.loader.loader
+        version = parse_version(loader.version if loader else "")
+        bound = self.bound = bind(self.process.rootfs, self.objects, self.itself, version)
+        self.searcher.unknown = bound.unknown
+        self.crash = bound.crash
+        self.lines += bound.lines
+        problem = bound.problem
+        if problem is not None and self.failure is None:
+            foreign = problem.owner.facts.machine != self.loader.machine
+            wanted = problem.symbol + (b"@" + problem.version if problem.version else b"")
+            reason = Reason.ARCHITECTURE if foreign else Reason.SYMBOL if problem.symbol else Reason.OTHER
+            self.failure = Failure(reason, wanted or problem.owner.name, problem.owner.name)
+        for owner, symbol, _ in bound.unbound[:SHOWN_ATTEMPTS]:
+            tried = tuple(near_misses(self.process.rootfs, self.objects, symbol))
+            self.steps.append(Step("symbol", show(symbol), owner.shown, "", False, tried))
+        if bound.crash_in is not None:
+            self._tell_crash(bound.crash_in, bound.detail)
+        elif version and version < (1, 2, 4) and self.failure is None:
+            self._leave_relr(next((each for each in self.objects if each.facts.has_relr and each is not self.itself), None))
+
+    def _leave_relr(self, owner: Object | None) -> None:
+        """M27: DT_RELR means nothing before 1.2.4; constructors are then called by addresses that nobody corrected."""
+        if owner is None:
+            return
+        detail = "musl before 1.2.4 does not apply DT_RELR"
+        if any(tag == _DT_INIT_ARRAY for tag, _ in owner.facts.tags):
+            self.crash = "SIGSEGV"
+        else:
+            self.searcher.unknown = f"{detail}, and {owner.shown} may use what it leaves undone"
+        self._tell_crash(owner, detail)
+
+    def _tell_crash(self, owner: Object, detail: str) -> None:
+        layer = self.process.rootfs.layer_of(owner.node)
+        tried = Attempt("path", owner.shown, Outcome.UNUSABLE, detail=detail, layer=layer)
+        self.steps.append(Step("loader", owner.shown, path=show_path(owner.node.path), ok=False, attempts=(tried,), layer=layer))
+
     # -- load_library --
 
     def load_library(self, name: bytes, needed_by: Object | None) -> Object | None:
@@ -195,7 +278,7 @@ class Loading:
         if mapped.facts is None:
             self._refuse(mapped, trail)
             return self._tell(name, needed_by, trail, None)
-        if mapped.facts.exports_libc_start:
+        if is_another_libc(self.process.rootfs, opened.node, mapped.facts):
             # M13: another libc, whatever it is called, is thrown away for this one.
             last = trail.attempts.pop()
             trail.add(Attempt(last.origin, last.path, last.outcome, last.whose, "a libc: musl takes itself instead", last.layer))
@@ -276,6 +359,7 @@ class Loading:
             wanted_by=self.failure.wanted_by if failed and self.failure else b"",
             objects=self._loaded(self.objects),
             steps=tuple(self.steps),
+            unbound=tuple((each.shown, show(symbol), show(version)) for each, symbol, version in self.bound.unbound),
         )
 
     def _loaded(self, objects: Sequence[Object]) -> tuple[LoadedObject, ...]:
@@ -300,7 +384,9 @@ def is_reserved(name: bytes) -> bool:
 
 
 def path_file(loader: ElfFacts, interp: Node) -> bytes:
-    """The path file's name as compiled in: ARCH is that of the loader's usual file name, else of its machine (A1)."""
+    """The path file's name as compiled in; where the file does not tell, by its usual name or its machine (A1)."""
+    if loader.loader is not None and loader.loader.path_file:
+        return loader.loader.path_file
     base = interp.path.rpartition(b"/")[2]
     if base.startswith(b"ld-musl-") and base.endswith(b".so.1"):
         arch = base[8:-5]
