@@ -36,4 +36,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("history_by_name", "history", ["repository", "tag", "platform", "source", "registry", "id"], unique=False)
-
