@@ -77,6 +77,8 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
+    layer_bytes: tuple[int, ...] = ()
+    """Uncompressed size of each."""
     findings: tuple[FindingCount, ...] = ()
     """Worst first."""
     complete: bool = False
@@ -323,7 +325,8 @@ def make_row(
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
-        layers=tuple(layer.diff_id for layer in report.layers), findings=count_findings(report),
+        layers=tuple(layer.diff_id for layer in report.layers),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
     )  # fmt: skip
 
 
