@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from analyzers.finding import Stage, Step
+from analyzers.finding import Outcome, Severity, Stage, Step
 
 MAX_TREE_DEPTH = 12
 STAGE_WORDS = {
@@ -44,6 +44,8 @@ ACTION_WORDS = {
     "user": "user",
     "workdir": "working directory",
 }
+SEVERITY_STYLES = {Severity.FATAL: "bad", Severity.LATER: "bad", Severity.WARNING: "doubt", Severity.INFO: "faint"}
+"""Styles of service/terminal.py."""
 
 
 class Branch(msgspec.Struct):
@@ -67,11 +69,17 @@ def tree(steps: Sequence[Step]) -> list[Branch]:
         else:
             parent[0].children.append(branch)
             depth = parent[1] + 1
-        if step.path and step.path not in by_path:
-            by_path[step.path] = (branch, depth)
+        for path in _names_of(step):
+            by_path.setdefault(path, (branch, depth))
     for root in roots:
         _settle(root)
     return roots
+
+
+def _names_of(step: Step) -> list[str]:
+    """Paths by which what was found may be named as the one that wants more: links resolved, as opened, as written."""
+    opened = [attempt.path for attempt in step.attempts if attempt.outcome is Outcome.FOUND]
+    return [path for path in (step.path, *opened, step.wanted) if path.startswith("/")] if step.path else []
 
 
 def _settle(branch: Branch) -> bool:
