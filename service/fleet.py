@@ -239,6 +239,14 @@ class Fleet:
             self._sorted = (self.revision, rows)
         return rows
 
+    def named(self, sighting: Sighting) -> tuple[FleetRow, ...]:
+        """The rows of one name, one a platform; whatever digest they show."""
+        return tuple(self._rows[key] for key in sorted(self._names.get(_name_of(sighting), ())))
+
+    def names_of(self, source: str) -> tuple[Sighting, ...]:
+        """Every name that a source shows."""
+        return tuple(name for name in self._names if name.source == source)
+
     def of_image(self, digest: str) -> tuple[FleetRow, ...]:
         """The rows behind an image ID or a manifest digest."""
         return tuple(row for row in self.rows() if digest and digest in (row.image_id, row.manifest_digest))
