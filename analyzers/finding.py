@@ -157,6 +157,30 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     why_unknown: str = ""
 
 
+class Weight(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Bytes at a place: of a directory with all that is below it, of a file, or of the copies of one content but the first."""
+
+    path: str
+    size_bytes: int
+    files: int = 1
+    layer: int | None = None
+
+
+class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a run stage need not carry."""
+
+    kind: str
+    """`cache`, `build-tools`, `headers`, `static-libraries` or `version-control`."""
+    what: str
+    """In words, such as `package lists of apt`."""
+    path: str
+    size_bytes: int
+    files: int
+    layer: int
+    """The layer that brought most of it."""
+    remedy: str = ""
+
+
 class LayerSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     """One layer as people see it. Compressed size belongs to the manifest and is joined when read."""
 
@@ -195,6 +219,14 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     wasted_bytes: int = 0
     files: int = 0
     elf_files: int = 0
+    directories: tuple[Weight, ...] = ()
+    """The heaviest, the root first; whoever is in the list has all directories above it in the list."""
+    biggest: tuple[Weight, ...] = ()
+    """The biggest files."""
+    contents: tuple[Content, ...] = ()
+    """What a run stage need not carry, biggest first."""
+    doubles: tuple[Weight, ...] = ()
+    """Contents that stand at several paths, with the bytes that one copy would spare."""
     complete: bool = True
     """False when anything was not seen; `incomplete` says what."""
     incomplete: tuple[str, ...] = ()

@@ -10,8 +10,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
-from analyzers.finding import Finding, LayerSummary, Reason, Report, Severity, State, Verdict, show
+from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
@@ -32,7 +33,7 @@ class Judge(NamedTuple):
 JUDGES = (
     Judge("start", 1),
     Judge("layers", 1),
-    Judge("size", 1),
+    Judge("size", 2),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -67,8 +68,12 @@ def judge_image(
     if incomplete:
         rule = RULES["image.not-wholly-read"]
         findings.append(Finding(rule.id, rule.severity, f"{rule.title}: {incomplete[0]}", why=rule.why, remedies=(rule.remedy,)))
-    size = measure(rootfs)
+    weighing = Weighing()
+    size = measure(rootfs, weighing)
+    weights = weighing.finish()
     findings.extend(_waste_findings(size))
+    findings.extend(_content_findings(weights.contents))
+    findings.extend(_double_findings(weights.doubles))
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -85,6 +90,10 @@ def judge_image(
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
         elf_files=size.elf_files,
+        directories=weights.directories,
+        biggest=weights.biggest,
+        contents=weights.contents,
+        doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
         assumptions=_ASSUMPTIONS,
@@ -150,6 +159,23 @@ def _waste_findings(size: ImageSize) -> Iterator[Finding]:
         if each.wasted_bytes >= _WASTE_FLOOR:
             text = f"{each.wasted_bytes / 1e6:.1f} MB of this layer are hidden by later ones"
             yield Finding(rule.id, rule.severity, text, layer=index, why=rule.why, remedies=(rule.remedy,))
+
+
+def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
+    for each in contents:
+        if each.size_bytes < _WASTE_FLOOR:
+            continue
+        rule = RULES["size." + each.kind]
+        text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
+        yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
+
+
+def _double_findings(doubles: Sequence[Weight]) -> Iterator[Finding]:
+    rule = RULES["size.duplicate-files"]
+    for each in doubles:
+        if each.size_bytes >= _WASTE_FLOOR:
+            text = f"The same content stands at {each.files} paths; one would spare {each.size_bytes / 1e6:.1f} MB"
+            yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(rule.remedy,))
 
 
 def _incomplete(layers: Sequence[LayerFacts]) -> Iterator[str]:

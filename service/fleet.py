@@ -77,6 +77,8 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
+    layer_bytes: tuple[int, ...] = ()
+    """Uncompressed size of each."""
     findings: tuple[FindingCount, ...] = ()
     """Worst first."""
     complete: bool = False
@@ -237,6 +239,14 @@ class Fleet:
             self._sorted = (self.revision, rows)
         return rows
 
+    def named(self, sighting: Sighting) -> tuple[FleetRow, ...]:
+        """The rows of one name, one a platform; whatever digest they show."""
+        return tuple(self._rows[key] for key in sorted(self._names.get(_name_of(sighting), ())))
+
+    def names_of(self, source: str) -> tuple[Sighting, ...]:
+        """Every name that a source shows."""
+        return tuple(name for name in self._names if name.source == source)
+
     def of_image(self, digest: str) -> tuple[FleetRow, ...]:
         """The rows behind an image ID or a manifest digest."""
         return tuple(row for row in self.rows() if digest and digest in (row.image_id, row.manifest_digest))
@@ -323,7 +333,8 @@ def make_row(
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
-        layers=tuple(layer.diff_id for layer in report.layers), findings=count_findings(report),
+        layers=tuple(layer.diff_id for layer in report.layers),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
     )  # fmt: skip
 
 

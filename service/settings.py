@@ -174,7 +174,7 @@ def load_settings(
     origins: dict[str, str] = {}
     for key, name in _env_keys():
         if name in env:
-            _put(data, key, _from_env(key, env[name]))
+            _put(data, key, from_text(key, env[name]))
             origins[key] = name
     _refuse_unknown_env(env)
     for key, value in (flags or {}).items():
@@ -242,7 +242,8 @@ def _env_keys() -> Iterator[tuple[str, str]]:
             yield key, ENV_PREFIX + key.replace(".", "_").upper()
 
 
-def _from_env(key: str, text: str) -> object:
+def from_text(key: str, text: str) -> object:
+    """A value as it is written in the environment or in a flag: lists are parted by commas."""
     hint = dict(described())[key]
     if typing.get_origin(hint) in (tuple, list):
         return [part.strip() for part in text.split(",") if part.strip()]

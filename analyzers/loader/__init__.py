@@ -5,6 +5,7 @@ Picks the emulation by what the interpreter file is, never by its name (G1).
 
 from __future__ import annotations
 
+from analyzers.loader.musl import load_musl
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 
 __all__ = ["LoadResult", "LoadedObject", "Process", "load"]
@@ -12,4 +13,8 @@ __all__ = ["LoadResult", "LoadedObject", "Process", "load"]
 
 def load(process: Process) -> LoadResult:
     """How loading ends. Never raises; what cannot be decided says why."""
-    return LoadResult(family="unknown", unknown="this loader is not emulated")
+    facts = process.rootfs.elf(process.interp)
+    family = "unknown" if facts is None or facts.loader is None else facts.loader.family
+    if family in ("musl", "gcompat"):
+        return load_musl(process)
+    return LoadResult(family=family, unknown="this loader is not emulated")
