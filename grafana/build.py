@@ -136,13 +136,13 @@ def daemon_panels() -> list[Panel]:
     columns = (Column("source", "source"), Column("kind", "kind"), Column("Value #up", "up", "bool_yes_no"),
                Column("Value #age", "last listed", units.DurationSeconds))  # fmt: skip
     return [
-        figure("Queue", "Jobs that are not finished, by state.", Query(largest("enoent_queue_jobs", "state"), "{{state}}"))
+        figure("Queue", "Jobs that are not finished: due, to be tried again later, at hand, or given up.",
+               Query(largest("enoent_queue_jobs", "state"), "{{state}}"))
         .height(5).span(6),
-        figure("Oldest job", "How long the job that waits longest has been there.", Query(oldest),
+        figure("Oldest job", "How long the oldest job that is due or at hand has been there.", Query(oldest),
                unit=units.Seconds, steps={0: GREEN, 3600: AMBER, 6 * 3600: RED}).height(5).span(4),
-        figure("Series not exported", "Series of images left out because of metrics.max_series; failing images stay first.",
-               Query(f"max(enoent_image_series_dropped{{{DAEMON}}}) or vector(0)"), steps={0: GREEN, 1: RED})
-        .height(5).span(4),
+        figure("Store takes writes", "1 while results can be written down; without that nothing new is analysed.",
+               Query(f"min(enoent_store_writable{{{DAEMON}}})"), steps={0: RED, 1: GREEN}).height(5).span(4),
         rows("Sources", "Whether the last attempt at each source went well, and when it was last listed completely.",
              columns, Query(largest("enoent_source_up", source), ref="up"), Query(success, ref="age"), sort="last listed",
              empty="No source was asked yet.").height(5).span(10),
@@ -156,7 +156,7 @@ def daemon_panels() -> list[Panel]:
               Query(f"{hits} / {asked}", "shared"), unit=units.PercentUnit, colours={"shared": BLUE}).height(7).span(8),
         lines("Streamed", "Bytes of layers and archives that sources gave.",
               Query(per_second("enoent_streamed_bytes_total", "source"), "{{source}}"), unit=units.BytesPerSecondIEC)
-        .height(7).span(8),
+        .height(7).span(6),
         bars("Worker exits", "Worker processes that ended unasked in the time shown, by reason.",
              Query(ended.format("reason", "enoent_worker_exits_total", DAEMON), "{{reason}}"), unit=units.Short, colour=RED)
         .height(7).span(4),
@@ -165,7 +165,10 @@ def daemon_panels() -> list[Panel]:
         .height(7).span(4),
         lines("Memory of the daemon", "Resident memory; its workers are processes of their own.",
               Query(f"max by (instance) (process_resident_memory_bytes{{{DAEMON}}})", "{{instance}}"), unit=units.BytesIEC)
-        .height(7).span(8),
+        .height(7).span(6),
+        figure("Series not exported", "Series of images left out because of metrics.max_series; failing images stay first.",
+               Query(f"max(enoent_image_series_dropped{{{DAEMON}}}) or vector(0)"), steps={0: GREEN, 1: RED})
+        .height(7).span(4),
     ]  # fmt: skip
 
 

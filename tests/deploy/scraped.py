@@ -51,6 +51,7 @@ def fill(world: World) -> None:
     metrics.set("enoent_build_info", "0.1.0", "1", "1", to=1)
     metrics.set("enoent_queue_jobs", "queued", to=3)
     metrics.set("enoent_queue_jobs", "leased", to=1)
+    metrics.set("enoent_store_writable", to=1)
     metrics.set("enoent_queue_oldest_timestamp_seconds", to=now - OLDEST_SECONDS)
     metrics.analysed("done", 2.0)
     want_layers(world)

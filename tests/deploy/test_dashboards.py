@@ -248,6 +248,7 @@ IMAGES: dict[tuple[str, str], Callable[[list[FleetRow]], Model]] = {
 DAEMON: dict[tuple[str, str], Model] = {
     ("Queue", "A"): {of(state="queued"): 3, of(state="leased"): 1},
     ("Oldest job", "A"): {of(): lambda value: value >= OLDEST_SECONDS},
+    ("Store takes writes", "A"): {of(): 1},
     ("Series not exported", "A"): {of(): 0},
     ("Sources", "up"): {of(source="production", kind="registry"): 1, of(source="docker", kind="docker"): 0},
     ("Sources", "age"): {of(source="production", kind="registry"): lambda value: value >= LISTED_SECONDS},
