@@ -263,6 +263,10 @@ class Fleet:
         """Every name that a source shows."""
         return tuple(name for name in self._names if name.source == source)
 
+    def rows_of_names(self, rows: Iterable[FleetRow]) -> list[FleetRow]:
+        """What the names of these rows show at the moment."""
+        return [row for name in {_name_of(row.sighting) for row in rows} for row in self.named(name)]
+
     def of_image(self, digest: str) -> tuple[FleetRow, ...]:
         """The rows behind an image ID or a manifest digest."""
         return tuple(row for row in self.rows() if digest and digest in (row.image_id, row.manifest_digest))

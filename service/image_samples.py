@@ -194,7 +194,7 @@ def _write(row: FleetRow, unique_bytes: int | None) -> Written:
 
 
 def _few_findings(row: FleetRow) -> list[tuple[str, str, int]]:
-    """At most seven samples with true sums by severity: the worst by rule, the others together."""
+    """At most four samples with true sums by severity: the worst by rule, the others together."""
     room = MAX_SERIES_AN_IMAGE - len(IMAGE_METRICS) + 1
     for listed in range(min(len(row.findings), room), -1, -1):
         rest: Counter[Severity] = Counter()

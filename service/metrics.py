@@ -76,6 +76,7 @@ DAEMON_METRICS = (
            ("source", "kind")),
     Metric("enoent_source_events_total", "counter", "What sources told, by kind.", ("source", "event")),
     Metric("enoent_reconcile_missed_total", "counter", "Changes that no event told and a listing found.", ("source",)),
+    Metric("enoent_notices_total", "counter", "Changes told to receivers: sent, retried or given-up.", ("receiver", "outcome")),
     Metric("enoent_limit_hits_total", "counter", "Times that a ceiling ended something.", ("limit",)),
     Metric("enoent_worker_exits_total", "counter", "Worker processes that ended unasked.", ("reason",)),
     Metric("enoent_workers", "gauge", "Worker processes, by state.", ("state",)),
