@@ -214,7 +214,7 @@ def test_an_artifact_is_no_image(enoent: Command, tmp_path: Path) -> None:
     }  # fmt: skip
     said = enoent("scan", f"oci:{raw_layout(tmp_path / 'chart', json.dumps(manifest).encode(), config)}")
     assert said.status == 2
-    assert "not an image: an artifact of type application/vnd.cncf.helm.config.v1+json" in said.err
+    assert "an artifact of type application/vnd.cncf.helm.config.v1+json, not an image" in said.err
 
 
 @pytest.mark.parametrize(("reference", "sentence"), [
