@@ -211,12 +211,21 @@ def _place(named: FleetRow | Moment) -> tuple[str, str, str, str, str]:
 def _wish_for(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> Wish | None:
     """What a stored row needs: an examination, a judgement by new rules, or nothing."""
     if row.report_key and layers:
-        if any(key.split("|")[1] != FACTS_VERSION for key in layers):
-            return examination(row.sighting, PRIORITY_RESCAN)
-        return None if row.report_key == report_key(row.image_id, layers, profile, None) else judgement(row.image_id)
+        if is_current_report(row, layers, profile):
+            return None
+        return examination(row.sighting, PRIORITY_RESCAN) if _by_other_readers(layers) else judgement(row.image_id)
     if row.outcome == "done" or is_retried(row.outcome):
         return examination(row.sighting)
     return None
+
+
+def is_current_report(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> bool:
+    """Whether the row's report is what today's readers and rules give for this host; `layers` are its facts' keys."""
+    return not _by_other_readers(layers) and row.report_key == report_key(row.image_id, layers, profile, None)
+
+
+def _by_other_readers(layers: tuple[str, ...]) -> bool:
+    return any(key.split("|")[1] != FACTS_VERSION for key in layers)
 
 
 def is_retried(outcome: str) -> bool:
