@@ -78,6 +78,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the object that wanted it, as opened."""
     objects: tuple[LoadedObject, ...] = ()
     steps: tuple[Step, ...] = ()
+    beyond: tuple[Step, ...] = ()
+    """Searches for what comes after the library that ends it: the process never gets there, people want to know."""
+    missing: tuple[tuple[str, str], ...] = ()
+    """(name, object that wants it) of every library that cannot be loaded, the first being the one it ends with."""
     warnings: tuple[bytes, ...] = ()
     """Those of `lines` that do not stop it."""
     unmet_versions: tuple[tuple[str, str, str], ...] = ()

@@ -7,6 +7,7 @@ half written does not parse and is looked at again. Files are opened without fol
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
@@ -23,6 +24,8 @@ FULL_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 REGISTRY = "oci-layout"
 """What stands in the registry label of an image that has no registry."""
+RELIST_SECONDS = 60.0
+"""Pause between two whole listings: what did not change is told again then, from memory."""
 _Stamp = tuple[int, int, int]
 
 
@@ -37,11 +40,15 @@ class LayoutSource:
         self._poll_seconds = settings.poll_seconds
 
     async def events(self) -> AsyncIterator[ImageEvent]:
-        """Lists every layout, then only those whose index.json changed. Raises SourceError when the folder is not there."""
+        """Lists every layout, then tells of those whose index.json changed, and now and then lists all again.
+
+        An index.json that cannot be read makes a listing partial. Raises SourceError when the folder is not there.
+        """
         stamps: dict[Path, _Stamp] = {}
         shown: dict[Path, list[Sighting]] = {}
-        first = True
+        listed_at = -RELIST_SECONDS
         while True:
+            relisting = time.monotonic() - listed_at >= RELIST_SECONDS
             now = await asyncio.to_thread(self._stamps)
             for folder in [known for known in shown if known not in now]:
                 for sighting in shown.pop(folder):
@@ -57,12 +64,15 @@ class LayoutSource:
                     if _named(sighting) not in map(_named, sightings):
                         yield ImageEvent(EventKind.GONE, sighting)
                 shown[folder] = sightings
-                for sighting in sightings:
+                for sighting in [] if relisting else sightings:
                     yield ImageEvent(EventKind.APPEARED, sighting)
             stamps = {folder: stamp for folder, stamp in stamps.items() if folder in now}
-            if first:
-                yield ImageEvent(EventKind.LISTED)
-                first = False
+            if relisting:
+                for sighting in [sighting for sightings in shown.values() for sighting in sightings]:
+                    yield ImageEvent(EventKind.APPEARED, sighting)
+                whole = shown.keys() == now.keys()
+                yield ImageEvent(EventKind.LISTED if whole else EventKind.LISTED_PARTIALLY)
+                listed_at = time.monotonic()
             await asyncio.sleep(self._poll_seconds)
 
     def _stamps(self) -> dict[Path, _Stamp]:
