@@ -30,13 +30,15 @@ def scan_lines(scan: Scan, width: int = 80, *, verbose: bool = False) -> Iterato
     """The whole answer. Of several images, those that start are one line each unless `verbose`."""
     if len(scan.images) == 1:
         yield from image_lines(scan.reference, scan.images[0], width, verbose=verbose)
-        return
-    yield from _summary(scan, width)
-    for image in scan.images:
-        if verbose or not _plain(image):
-            yield ()
-            yield (("faint", "─" * width),)
-            yield from image_lines(scan.reference, image, width, verbose=verbose)
+    else:
+        yield from _summary(scan, width)
+        for image in scan.images:
+            if verbose or not _plain(image):
+                yield ()
+                yield (("faint", "─" * width),)
+                yield from image_lines(scan.reference, image, width, verbose=verbose)
+    if scan.answered_by:
+        yield from _fact("asked", f"{scan.answered_by}, which had read it before", width)
 
 
 def verdict_lines(scan: Scan) -> Iterator[Line]:
