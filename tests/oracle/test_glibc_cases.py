@@ -8,13 +8,14 @@ from tests.conftest import absent
 from tests.make.elves import ToolAbsent
 from tests.make.glibc_cache_cases import CACHES
 from tests.make.glibc_cases import LOADER, STARTED, Case
+from tests.make.glibc_command_cases import COMMANDS
 from tests.make.glibc_loaders import RELEASES, loader_of, release_of
 from tests.make.glibc_search_cases import SEARCH
 from tests.make.glibc_start_cases import LIBC, MAPPING, PRELOADS, VERSIONS
 from tests.make.glibc_symbol_cases import SYMBOLS
 from tests.oracle.chroots import run, unpacked
 
-CASES = (*SEARCH, *CACHES, *MAPPING, *PRELOADS, *VERSIONS, *SYMBOLS, *LIBC)
+CASES = (*SEARCH, *CACHES, *MAPPING, *PRELOADS, *VERSIONS, *SYMBOLS, *LIBC, *COMMANDS)
 
 
 @pytest.mark.parametrize("release", RELEASES)
