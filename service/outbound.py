@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 import urllib.request
@@ -124,7 +125,7 @@ class Outbound:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Mapping[str, str] | None = None
+        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Mapping[str, str] | bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One answer, redirects followed. Raises SourceError for everything that stands between us and an answer."""
         sent = dict(headers or {})
@@ -150,7 +151,7 @@ class Outbound:
         raise SourceError(f"{url.host} redirects more than {REDIRECTS} times", temporary=False, code="redirects")
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | None
+        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | bytes | None
     ) -> aiohttp.ClientResponse:
         proxy = _proxy_for(url)
         try:
@@ -163,7 +164,7 @@ class Outbound:
         except TimeoutError as error:
             raise SourceError(f"{url.host} does not answer", code="slow") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise SourceError(f"{url.host} cannot be reached: {_first_line(error)}") from error
+            raise SourceError(f"{url.authority} cannot be reached: {_why_unreached(error)}") from error
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -178,6 +179,15 @@ def _proxy_for(url: URL) -> str | None:
     if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     return urllib.request.getproxies().get(url.scheme)
+
+
+def _why_unreached(error: BaseException) -> str:
+    """The system's own words where it has some, such as "Connection refused"."""
+    cause = getattr(error, "os_error", error)
+    number = getattr(cause, "errno", None)
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or _first_line(error)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

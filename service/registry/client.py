@@ -64,6 +64,7 @@ class RegistryClient:
         outbound: Outbound,
         credentials: Credentials,
         *,
+        tries: int = TRIES,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -75,6 +76,7 @@ class RegistryClient:
         self._outbound = outbound
         self._auth = Authenticator(api_host, outbound, credentials, frozenset(settings.trusted_hosts), clock)
         self._slots = asyncio.Semaphore(PARALLEL)
+        self._tries = tries
         self._clock = clock
         self._sleep = sleep
         self._quiet_until = 0.0
@@ -202,7 +204,7 @@ class RegistryClient:
                 if self._failures >= BREAKER_FAILURES:
                     self._quiet_until = max(self._quiet_until, self._clock() + BREAKER_SECONDS)
             attempt += 1
-            if attempt >= TRIES or failure.retry_after > PATIENCE_SECONDS:
+            if attempt >= self._tries or failure.retry_after > PATIENCE_SECONDS:
                 raise failure
             await self._sleep(max(failure.retry_after, _pause(attempt - 1)))
 

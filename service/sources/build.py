@@ -7,6 +7,7 @@ from pathlib import Path
 
 from service.errors import SettingsError, SourceError
 from service.outbound import HostPolicy, Outbound
+from service.registry.client import TRIES
 from service.registry.credentials import credentials_for
 from service.registry.reference import Reference
 from service.settings import Settings
@@ -17,11 +18,14 @@ from service.sources.layout import LayoutSource
 from service.sources.registry import RegistrySource
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
+SCAN_TRIES = 2
+"""Somebody waits for the answer of a scan; the daemon has more patience."""
 
-def registry_source(settings: RegistrySettings) -> RegistrySource:
+
+def registry_source(settings: RegistrySettings, tries: int = TRIES) -> RegistrySource:
     """A source over one registry. Its own host counts as named by a person, and may be private."""
     policy = HostPolicy((settings.host, *settings.trusted_hosts), (settings.host,) if settings.insecure else ())
-    return RegistrySource(settings, Outbound(policy))
+    return RegistrySource(settings, Outbound(policy), tries)
 
 
 def docker_source(settings: DockerSettings) -> DockerSource:
@@ -83,7 +87,7 @@ def source_for(
             known = [settings for settings in registries if settings.host == reference.registry]
             settings = known[0] if known else RegistrySettings(host=reference.registry)
             sighting = Sighting("scan", reference.registry, reference.repository, reference.tag, reference.digest)
-            return registry_source(settings), sighting
+            return registry_source(settings, SCAN_TRIES), sighting
         case "docker":
             engine = docker_source(docker[0] if docker else DockerSettings())
             return engine, Sighting("scan", "docker", reference.place, "", "")

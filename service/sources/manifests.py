@@ -50,6 +50,7 @@ async def images_of(
     """
     found: list[ImageSource] = []
     seen: set[str] = set()
+    others: set[Platform] = set()
 
     async def walk(document: bytes, stated: str, depth: int) -> None:
         digest = sha256(document)
@@ -61,6 +62,8 @@ async def images_of(
             image = await _image(sighting, parsed, digest, fetch_config)
             if not platforms or _wanted(image.platform, platforms):
                 found.append(image)
+            else:
+                others.add(image.platform)
             return
         if depth >= INDEX_DEPTH:
             raise Rejected("manifest-too-large", f"indexes nested deeper than {INDEX_DEPTH}")
@@ -71,6 +74,7 @@ async def images_of(
             if is_attestation(child) or child.digest in seen:
                 continue
             if platforms and child.platform is not None and not _wanted(child.platform, platforms):
+                others.add(child.platform)
                 continue
             try:
                 document, stated = await fetch_manifest(child.digest)
@@ -83,7 +87,8 @@ async def images_of(
     await walk(body, content_type, 0)
     if not found:
         wanted = ", ".join(sorted(map(str, platforms))) or "any platform"
-        raise SourceError(f"no image for {wanted}", temporary=False, code="no-such-platform")
+        has = f"; there are {', '.join(sorted(map(str, others)))}" if others else ""
+        raise SourceError(f"no image for {wanted}{has}", temporary=False, code="no-such-platform")
     return found
 
 

@@ -15,7 +15,7 @@ from analyzers.oci import Descriptor, Platform
 from service.blobs import collect
 from service.errors import SourceError
 from service.outbound import Outbound
-from service.registry.client import MANIFEST_BYTES, RegistryClient
+from service.registry.client import MANIFEST_BYTES, TRIES, RegistryClient
 from service.registry.credentials import credentials_for
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
 from service.sources.manifests import images_of
@@ -30,10 +30,11 @@ class RegistrySource:
 
     kind = "registry"
 
-    def __init__(self, settings: RegistrySettings, outbound: Outbound) -> None:
+    def __init__(self, settings: RegistrySettings, outbound: Outbound, tries: int = TRIES) -> None:
         self.name = settings.source_name
         self._settings = settings
         self._outbound = outbound
+        self._tries = tries
         self._client: RegistryClient | None = None
         self._opening = asyncio.Lock()
 
@@ -41,7 +42,9 @@ class RegistrySource:
         """The client, made at first need because credential helpers may take their time."""
         async with self._opening:
             if self._client is None:
-                self._client = RegistryClient(self._settings, self._outbound, await credentials_for(self._settings))
+                self._client = RegistryClient(
+                    self._settings, self._outbound, await credentials_for(self._settings), tries=self._tries
+                )
             return self._client
 
     async def events(self) -> AsyncIterator[ImageEvent]:
