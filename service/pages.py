@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 from markupsafe import Markup, escape
 
-from analyzers.finding import LayerSummary, Report, Severity
+from analyzers.finding import LayerSummary, Report, Severity, show
 from service import api
 from service.fleet import FleetQuery, FleetRow, Standing, short_digest
 from service.history import ChangeKind
@@ -203,7 +203,7 @@ def make_renderer(version: str) -> Callable[..., str]:
     """Template name and values to HTML; everything is escaped unless a template's author wrote it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=visible,
     )  # fmt: skip
     environment.filters |= {
         "bytes": human_bytes, "grown": grown, "percent": percent, "ago": ago, "iso": iso, "short": short_digest,
@@ -218,6 +218,15 @@ def make_renderer(version: str) -> Callable[..., str]:
         return environment.get_template(name).render(**values)
 
     return render
+
+
+def visible(value: Any) -> Any:
+    """What a template prints: in text, characters that cannot be seen or turn the line round are spelled out (hostile 26)."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else show(each.encode("utf-8", "backslashreplace")) for each in value
+    )
 
 
 def slices(layers: Sequence[LayerSummary], compressed: Sequence[int] = ()) -> list[Slice]:

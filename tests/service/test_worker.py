@@ -236,6 +236,24 @@ async def test_a_slow_download_does_not_hold_up_a_verdict(pool: Pool) -> None:
     assert len(await asyncio.gather(*downloads)) == 4
 
 
+async def test_a_worker_s_death_is_told_while_its_source_stalls(pool: Pool) -> None:
+    data = layer_blob().data
+    stalled = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield data[:10]
+        stalled.set()
+        await asyncio.Event().wait()
+
+    reading = asyncio.create_task(pool.layer(stalling()))
+    await stalled.wait()
+    os.kill(children(pool)[0], signal.SIGKILL)
+    async with asyncio.timeout(30):
+        with pytest.raises(WorkerDied, match="signal-9"):
+            await reading
+    assert (await pool.layer(pieces(data))).read.entries
+
+
 async def test_a_fast_source_waits_for_the_reader(pool: Pool) -> None:
     """The pipe is the only buffer: what is drawn and not yet read stays below a few MiB."""
     await pool.layer(pieces(layer_blob().data))
