@@ -11,9 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from analyzers.finding import Severity, State
+from service.scan import Scan
 from service.settings import ListenSettings
 from tests.conftest import absent
 from tests.deploy.own_image import PYTHON, ROOT, TAG, UID, OwnImageAbsent, build, inspect, python
@@ -84,6 +87,14 @@ def wait_until_analysed(engine: Engine, container: str) -> dict[str, object]:
         time.sleep(0.3)
 
 
+def wait_until_healthy(engine: Engine, container: str) -> None:
+    """By the check that the image itself brings."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (health := inspect(engine, "containers", container)["State"]["Health"])["Status"] != "healthy":
+        assert time.monotonic() < deadline, health
+        time.sleep(0.3)
+
+
 def _is_ready(engine: Engine, container: str) -> bool:
     return ask(engine, container, "/readyz")[0] == 200
 
@@ -107,10 +118,10 @@ def test_the_image_says_what_it_is_and_has_no_tools_left(own: Engine) -> None:
 
 
 def test_h143_it_runs_without_rights_and_writes_to_its_state_folder_only(own: Engine) -> None:
-    with running(own) as container:
+    with running(own, "--health-interval", "1s") as container:
         images = wait_until_analysed(own, container)
         assert {item["standing"] for item in images["items"]} >= {"starts", "fails"}  # type: ignore[attr-defined]
-        assert ask(own, container, "/livez") == (200, "ok\n")
+        assert ask(own, container, "/livez")[0] == 200
         status, text = ask(own, container, "/metrics")
         assert status == 200
         verdicts = {
@@ -120,6 +131,8 @@ def test_h143_it_runs_without_rights_and_writes_to_its_state_folder_only(own: En
             if sample.name == "enoent_image_start_verdict"
         }
         assert {"starts", "fails"} <= verdicts
+
+        wait_until_healthy(own, container)
 
         # What may be written to: the volume, and the memory that an engine mounts there whatever it is told.
         assert set(python(own, container, TRY_TO_WRITE).stdout.split()) == {"/var/lib/enoent", "/dev/shm"}
@@ -148,14 +161,6 @@ def _processes_of(engine: Engine, container: str, word: str) -> list[Path]:
     return [Path("/proc") / row[0] for row in json.loads(answer)["Processes"] if word in row[1].split()]
 
 
-def test_the_engine_finds_it_healthy(own: Engine) -> None:
-    with running(own, "--health-interval", "1s") as container:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while (health := inspect(own, "containers", container)["State"]["Health"])["Status"] != "healthy":
-            assert time.monotonic() < deadline, health
-            time.sleep(0.3)
-
-
 def test_beyond_loopback_it_wants_tokens_or_a_word(own: Engine) -> None:
     refused = own.run(TAG, options=("-e", "ENOENT_LISTEN_ADDRESS=0.0.0.0"))
     assert refused.exit_code == 64
@@ -168,14 +173,12 @@ def test_it_passes_its_own_analysis(own: Engine, tmp_path: Path) -> None:
     config.write_text(f'[[docker]]\nsocket = "{own.socket}"\n')
     command = [sys.executable, "-m", "service", "scan", f"docker:{TAG}", "--format", "json", "--config", str(config)]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    answer = json.loads(done.stdout)
-    [image] = answer["images"]
-    report = image["report"]
-    assert report["verdict"]["state"] == "starts", (report["verdict"], done.stderr)
-    assert report["complete"]
+    [image] = msgspec.json.decode(done.stdout, type=Scan).images
+    report = image.report
+    assert report is not None, done.stderr
+    assert report.verdict.state == State.STARTS, (report.verdict, done.stderr)
+    assert report.complete
     assert done.returncode == 0
-    # Its own start is the longest chain there is: a script, its interpreter by three links, the loader, libraries.
-    actions = [step["action"] for step in report["chain"]]
-    assert {"lookup", "interpreter", "library"} <= set(actions)
-    fatal = [found for found in report["findings"] if found["severity"] in ("fatal", "later")]
-    assert fatal == []
+    # The longest chain there is: a script, its interpreter by three links, the loader, libraries.
+    assert {"lookup", "interpreter", "library"} <= {step.action for step in report.chain}
+    assert [found for found in report.findings if found.severity in (Severity.FATAL, Severity.LATER)] == []
