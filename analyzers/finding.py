@@ -215,6 +215,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Distribution as `id version` from os-release, `scratch` for an image without one."""
     libc: str = ""
     """`glibc 2.36`, `musl 1.2.5`, `static` or `none`: that of the start chain."""
+    x86_level: int = 0
+    """x86-64 level that the objects of the start chain say they need (1 to 4); 0 on other machines and where none says so."""
     size_bytes: int = 0
     wasted_bytes: int = 0
     files: int = 0

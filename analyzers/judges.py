@@ -31,7 +31,7 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 1),
+    Judge("start", 2),
     Judge("layers", 1),
     Judge("size", 2),
 )
@@ -86,6 +86,7 @@ def judge_image(
         layers=tuple(_summaries(config, layers, size)),
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
+        x86_level=_x86_level(start, rootfs),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
@@ -235,3 +236,16 @@ def _libc(start: Start, rootfs: Rootfs) -> str:
         return "none"
     facts = rootfs.elf(executed.program)
     return "static" if facts is not None and facts.interp is None else "none"
+
+
+def _x86_level(start: Start, rootfs: Rootfs) -> int:
+    """The highest level that the property notes of the program, its loader and its libraries need (G50)."""
+    if start.execution is None or start.execution.program is None:
+        return 0
+    nodes = [start.execution.program, start.execution.interp]
+    nodes += [each.node for each in start.loaded.objects] if start.loaded is not None else []
+    needed = 0
+    for node in nodes:
+        facts = None if node is None else rootfs.elf(node)
+        needed |= 0 if facts is None else facts.x86_isa_needed
+    return (needed & 0xF).bit_length()

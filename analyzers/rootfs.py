@@ -145,6 +145,8 @@ class Rootfs:
         prepared: list[_Layer] = []
         for index, facts in enumerate(self.layers):
             prepared.append(self._prepare(facts, index, prepared))
+            if index and _contains(facts.opaques, b""):
+                self.notes.append(ViewNote(index, LayerNote("opaque-root")))
         if runtime:
             prepared.append(_Layer(_runtime_layer()))
         self._stack(prepared)
@@ -161,21 +163,15 @@ class Rootfs:
         self._root = self._root_place()
 
     def _root_place(self) -> _Place:
+        """The root itself, which nothing hides: overlayfs reads the opaque mark of a directory when it looks the directory
+        up in its parent, and the root has none.
+        """
         order = tuple(reversed(range(len(self._layers))))
         for index in order:
             entry = self._layers[index].entries.get(b"")
-            hidden = _contains(self._layers[index].opaques, b"")
             if entry is not None and entry.kind == Kind.DIRECTORY:
-                return _Place(Node(b"", entry, index, (index, b"")), self._above_opaque_root(order))
-            if hidden:
-                break
-        return _Place(Node(b"", _directory(b""), 0, (0, b"")), self._above_opaque_root(order))
-
-    def _above_opaque_root(self, order: tuple[int, ...]) -> tuple[int, ...]:
-        for position, index in enumerate(order):
-            if _contains(self._layers[index].opaques, b""):
-                return order[: position + 1]
-        return order
+                return _Place(Node(b"", entry, index, (index, b"")), order)
+        return _Place(Node(b"", _directory(b""), 0, (0, b"")), order)
 
     def with_directory(self, path: bytes) -> Rootfs:
         """The same view with a directory that the engine makes on top (C16)."""

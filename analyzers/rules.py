@@ -477,6 +477,15 @@ _TABLE = (
         "decisions 12, containerd pkg/archive/tar.go",
     ),
     Rule(
+        "layer.opaque-root",
+        _W,
+        "A layer asks to hide all that lies below it",
+        "The specification lets an opaque mark at the root hide every lower layer; overlayfs, and so Docker and containerd, "
+        "does not look at it there. The verdict follows them.",
+        "Build the image anew from the layers that are wanted.",
+        "image-spec layer.md, Linux fs/overlayfs/namei.c",
+    ),
+    Rule(
         "layer.path-escape",
         _W,
         "A layer names paths above the root",

@@ -101,7 +101,7 @@ def risk_panels() -> list[Panel]:
              Query(f"sum by ({IMAGE}) ({later}) and on ({IMAGE}) {risk}", ref="later"),
              Query(f"sum by ({IMAGE}) ({warnings}) and on ({IMAGE}) {risk}", ref="warnings"), sort="risk",
              empty="No finding besides those that keep images from starting.", hidden=("Time", "source")).height(9).span(14),
-        bars("Findings by rule", "Images that have a finding of the rule. An image tells its seven worst by name, the others "
+        bars("Findings by rule", "Images that have a finding of the rule. An image tells its four worst by name, the others "
              "as other.", Query(by_rule, "{{rule}} ({{severity}})"), unit=units.Short, colour=AMBER).height(9).span(10),
     ]  # fmt: skip
 

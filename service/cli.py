@@ -1,50 +1,64 @@
 """The command line: scan, ldd, rules, serve, config.
 
 Knows words, options and exit statuses (decisions 15); everything else is imported when a command needs it, so that
-`enoent --help` is there at once. Results go to standard output; progress and what went wrong go to standard error.
+`enoent --help` is there at once. How things are shown is console.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import shutil
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from analyzers.errors import EnoentError, Malformed
+from service.console import WIDEST, complain, page_width, print_lines, wait_for, watching, write
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from service.scan import Onlooker, Question
+    from service.scan import Question
     from service.settings import Settings
-    from service.terminal import Line
 
-USAGE, UNDECIDED, INTERRUPTED, DEFECT = 64, 2, 130, 70
-NARROWEST, WIDEST = 60, 100
+USAGE, UNDECIDED, INTERRUPTED = 64, 2, 130
 SEVERITIES = ("fatal", "later", "warning", "info")
-EXIT_STATUSES = """\b
+REFERENCES = """\b
+REF is one of:
+  registry/repository:tag     a registry; alpine is docker.io/library/alpine
+  registry/repository@DIGEST  the same, by digest
+  docker:NAME                 the local Docker engine, or that of DOCKER_HOST
+  oci:DIR[:TAG]               a folder that is an OCI image layout
+  oci-archive:FILE            the tar of such a folder
+  docker-archive:FILE         what `docker save` writes
+"""
+SCAN_STATUSES = """\b
 Exit status:
   0   every image starts, and has no finding that counts
   1   an image will not start, or has such a finding
   2   could not be decided: unreachable, absent, or analysed in part
   64  wrong usage, or a malformed reference
 """
-REFERENCES = """\b
-REF is one of:
-  registry/repository:tag     a registry; alpine is docker.io/library/alpine
-  registry/repository@DIGEST  the same, by digest
-  docker:NAME                 the local Docker engine (DOCKER_HOST)
-  oci:DIR[:TAG]               a folder that is an OCI image layout
-  oci-archive:FILE            the tar of such a folder
-  docker-archive:FILE         what `docker save` writes
+LDD_STATUSES = """\b
+Exit status:
+  0   every object would be loaded
+  1   something is missing or refused
+  2   could not be decided: unreachable, absent, or analysed in part
+  64  wrong usage, or a malformed reference
 """
-Answer = TypeVar("Answer")
+SCAN_EXAMPLES = """\b
+Examples:
+  enoent scan registry.example/team/app:1.4
+  enoent scan --platform linux/arm64 --format sarif alpine > alpine.sarif
+  enoent scan docker:app --entrypoint /bin/sh --cmd -c --cmd 'sleep 1'
+"""
+LDD_EXAMPLES = """\b
+Examples:
+  enoent ldd oci:build/app /usr/bin/tool /usr/lib/plugin.so
+  enoent ldd --all --format jsonl app | jq 'select(.verdict != "starts")'
+"""
 
 
 class Commands(click.Group):
@@ -67,11 +81,8 @@ class Commands(click.Group):
         except click.Abort:
             status = INTERRUPTED
         except (Malformed, SettingsError) as error:
-            _complain(str(error))
+            complain(str(error))
             status = USAGE
-        except EnoentError as error:
-            _complain(str(error))
-            status = UNDECIDED
         if standalone_mode:
             sys.exit(status)
         return status
@@ -85,7 +96,7 @@ def main() -> NoReturn:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
-    epilog=EXIT_STATUSES,
+    epilog=SCAN_STATUSES,
 )
 @click.version_option(package_name="enoent", message="enoent %(version)s")
 def cli() -> None:
@@ -95,79 +106,105 @@ def cli() -> None:
     """
 
 
-def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that looks at an image."""
-    options = (
-        click.argument("reference", metavar="REF"),
+_config_option = click.option(
+    "--config",
+    "config",
+    metavar="FILE",
+    envvar="ENOENT_CONFIG",
+    type=click.Path(path_type=Path),
+    help="Settings [ENOENT_CONFIG, else ./enoent.toml if there].",
+)
+_no_color_option = click.option("--no-color", is_flag=True, help="No colours; so does the variable NO_COLOR.")
+
+
+def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command has that looks at an image."""
+    for option in (
+        _no_color_option,
+        click.option("--no-progress", is_flag=True, help="No bars while reading."),
+        click.option("-q", "--quiet", is_flag=True, help="Verdicts only, one line each; no bars and no notes."),
+        click.option("-v", "--verbose", is_flag=True, help="Every place looked at, every finding in full."),
+        click.option("--no-cache", is_flag=True, help="Neither use nor keep facts of layers (~/.cache/enoent)."),
+        _config_option,
+        click.option("-w", "--workdir", metavar="DIR", help="Start in this directory."),
+        click.option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user."),
+        click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set a variable; may be repeated."),
         click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated."),
-        click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="Set a variable, as docker run does."),
-        click.option("--user", "-u", metavar="USER[:GROUP]", help="Run as this user instead of the image's."),
-        click.option("--workdir", "-w", metavar="DIR", help="Start in this directory instead of the image's."),
-        click.option("--config", "config", type=click.Path(path_type=Path), help="Settings [default: ./enoent.toml if there]."),
-        click.option("--no-cache", is_flag=True, help="Read every layer, and keep no facts in ~/.cache/enoent."),
-        click.option("--quiet", "-q", is_flag=True, help="Verdicts only: no progress, no notes."),
-        click.option("--no-progress", is_flag=True, help="No progress bars on a terminal."),
-        click.option("--no-color", is_flag=True, help="No colours; so does the variable NO_COLOR."),
-        click.option("--verbose", "-v", is_flag=True, help="Every place looked at, every finding in full."),
-    )
-    for option in reversed(options):
+        click.argument("reference", metavar="REF"),
+    ):
         command = option(command)
     return command
 
 
-@cli.command(epilog=REFERENCES + "\n" + EXIT_STATUSES)
-@_shared
-@click.option("--entrypoint", multiple=True, metavar="WORD", help="Replace ENTRYPOINT and drop CMD; repeat for more words, or give a JSON list.")  # fmt: skip  # noqa: E501
-@click.option("--cmd", multiple=True, metavar="WORD", help="Replace CMD; repeat for more words, or give a JSON list.")
+@cli.command(
+    epilog="\n".join((REFERENCES, SCAN_EXAMPLES, SCAN_STATUSES)),
+    short_help="Tell whether an image starts, and why not.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", show_default=True)
-@click.option("--fail-on", type=click.Choice(SEVERITIES), default="fatal", show_default=True, help="Least severity that makes the exit status 1; a fatal finding always does.")  # fmt: skip  # noqa: E501
+@click.option(
+    "--fail-on",
+    type=click.Choice(SEVERITIES),
+    default="fatal",
+    show_default=True,
+    help="Least severity of a finding that makes the exit status 1; a fatal one always does.",
+)
+@click.option(
+    "--entrypoint",
+    multiple=True,
+    metavar="WORD",
+    help="In place of ENTRYPOINT, and CMD is dropped; repeat it, or give a JSON list.",
+)
+@click.option("--cmd", multiple=True, metavar="WORD", help="In place of CMD; repeat it, or give a JSON list.")
+@_looking
 def scan(reference: str, entrypoint: Sequence[str], cmd: Sequence[str], form: str, fail_on: str, **shared: Any) -> int:
     """Tell whether an image starts: what the user would see, why, and what would mend it.
 
-    All platforms of an index are looked at unless --platform chooses. `--format json` is described by
-    docs/report.schema.json.
+    All platforms of an index are looked at unless --platform chooses. The JSON is described by docs/report.schema.json.
     """
     from service import scan as scans
 
     question = _question(reference, shared, entrypoint, cmd, fail_on)
     settings = _settings(shared["config"])
-    with _onlooker(str(question.reference), shared) as onlooker:
+    with watching(str(question.reference), shared) as onlooker:
         try:
-            answer = _wait(scans.scan(question, scans.Surroundings(settings, os.environ, onlooker)))
+            answer = wait_for(scans.scan(question, scans.Surroundings(settings, os.environ, onlooker)))
+        except (Malformed, SettingsError):
+            raise
         except EnoentError as error:
-            if isinstance(error, (Malformed, SettingsError)):
-                raise
             answer = scans.failed_scan(question.reference, error)
     if answer.error:
-        _complain(f"{answer.reference}: {answer.error}")
+        complain(f"{answer.reference}: {answer.error}")
     for image in answer.images:
-        if image.report is None:
-            _complain(f"{answer.reference} ({image.platform}): {image.detail or image.outcome}")
+        if image.report is None and form != "text":
+            complain(f"{answer.reference} ({image.platform}): {image.detail or image.outcome}")
     if form == "json":
-        import msgspec
-
-        _write(msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")
+        write(_indented(answer))
     elif form == "sarif":
         from service.sarif import sarif_log
 
-        _write(sarif_log(answer) + b"\n")
+        write(_indented(sarif_log(answer)))
     elif answer.images:
         from service.report_text import scan_lines, verdict_lines
 
-        lines = verdict_lines(answer) if shared["quiet"] else scan_lines(answer, _width(), verbose=shared["verbose"])
-        _print(lines, shared)
+        text = verdict_lines(answer) if shared["quiet"] else scan_lines(answer, page_width(), verbose=shared["verbose"])
+        print_lines(text, no_color=shared["no_color"])
     return answer.exit_status
 
 
-@cli.command(epilog=REFERENCES + "\n" + EXIT_STATUSES.replace("every image starts, and has no finding that counts", "every object would be loaded").replace("an image will not start, or has such a finding", "something is missing or refused"))  # fmt: skip  # noqa: E501
-@_shared
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option("--all", "all_elf", is_flag=True, help="Every ELF file of the image; one line for each that is fine.")
+@cli.command(
+    epilog="\n".join((REFERENCES, LDD_EXAMPLES, LDD_STATUSES)),
+    short_help="List what the loader would load, and how it is found.",
+)
+@click.option("--all", "all_elf", is_flag=True, help="Every ELF file of the image; those that are fine in one line each.")
 @click.option("--format", "form", type=click.Choice(["text", "jsonl"]), default="text", show_default=True)
+@_looking
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
 def ldd(reference: str, paths: Sequence[str], all_elf: bool, form: str, **shared: Any) -> int:
-    """List what the loader would load, and how it would find it: ldd for images.
+    """List what the loader would load, how each library is found, and by whose run path: ldd for images.
 
-    Without PATH, the program that the image starts. Of an index, this machine's platform unless --platform chooses.
+    Without PATH, the program that the image starts. Of an index, this machine's platform unless --platform chooses. With
+    --format jsonl one object a line: platform, path, interpreter, verdict, error, needed (null where nothing was found),
+    unmet_versions, unbound_symbols, layer, tree.
     """
     from service import scan as scans
     from service.ldd_text import listing_jsonl, listing_lines
@@ -176,51 +213,53 @@ def ldd(reference: str, paths: Sequence[str], all_elf: bool, form: str, **shared
         raise click.UsageError("give either PATH or --all")
     question = _question(reference, shared)
     settings = _settings(shared["config"])
-    with _onlooker(str(question.reference), shared) as onlooker:
+    failure = ""
+    with watching(str(question.reference), shared) as onlooker:
         around = scans.Surroundings(settings, os.environ, onlooker)
         try:
-            listings = _wait(scans.list_objects(question, around, [os.fsencode(path) for path in paths], all_elf=all_elf))
+            listings = wait_for(scans.list_objects(question, around, [os.fsencode(path) for path in paths], all_elf=all_elf))
+        except (Malformed, SettingsError):
+            raise
         except EnoentError as error:
-            if isinstance(error, (Malformed, SettingsError)):
-                raise
-            _complain(f"{question.reference}: {scans.describe(error)}")
-            return UNDECIDED
-    if form == "jsonl":
-        _write(listing_jsonl(listings))
+            listings, failure = [], f"{question.reference}: {scans.describe(error)}"
+    if failure:
+        complain(failure)
+    elif form == "jsonl":
+        write(listing_jsonl(listings))
     else:
-        _print(listing_lines(listings, _width(), brief=all_elf, verbose=shared["verbose"]), shared)
+        lines = listing_lines(listings, page_width(), brief=all_elf or shared["quiet"], verbose=shared["verbose"])
+        print_lines(lines, no_color=shared["no_color"])
     return scans.worst([scans.objects_status(listing.objects) for listing in listings])
 
 
-@cli.command()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@cli.command(short_help="List every rule with its remedy.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option("--no-color", is_flag=True, help="No colours; so does the variable NO_COLOR.")
+@_no_color_option
+@click.argument("ids", nargs=-1, metavar="[ID]...")
 def rules(ids: Sequence[str], form: str, no_color: bool) -> int:
-    """List every rule with its severity and remedy; with ID (which may have * in it) also why it is, and its source."""
-    from service.rules_text import chosen_rules, rules_json, rules_lines
+    """List every rule with its severity and remedy; those named (elf.no-loader, 'load.*') with why they are, and their source."""
+    from service.rules_text import chosen_rules, rules_lines
 
     try:
         chosen = chosen_rules(ids)
     except KeyError as error:
         raise click.UsageError(f"no rule is called {error.args[0]!r}") from None
     if form == "json":
-        _write(rules_json(chosen) + b"\n")
+        write(_indented(chosen))
     else:
-        _print(rules_lines(chosen, _width(), verbose=bool(ids)), {"no_color": no_color})
+        print_lines(rules_lines(chosen, page_width(), verbose=bool(ids)), no_color=no_color)
     return 0
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.option("--config", "config", type=click.Path(path_type=Path), help="Settings [default: ./enoent.toml if there].")
+@cli.command(context_settings={"ignore_unknown_options": True}, short_help="Watch, and serve pages, API and metrics.")
+@_config_option
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED, metavar="[--KEY VALUE]...")
 def serve(config: Path | None, flags: Sequence[str]) -> int:
     """Watch registries, Docker engines and layouts; serve pages, API and metrics.
 
-    Every key of enoent.toml that is not in a list is a flag: listen.port is --listen-port, state.dir is --state-dir. So is
-    the environment: ENOENT_LISTEN_PORT. Flags win over the environment, and that over the file.
+    Every key of enoent.toml that stands in no list is a flag: listen.port is --listen-port, state.dir is --state-dir. So it is
+    in the environment: ENOENT_LISTEN_PORT. Flags win over the environment, and that over the file.
     """
-    from service.daemon import serve as serve_daemon
     from service.settings import load_settings
 
     given = _flags(flags)
@@ -228,7 +267,10 @@ def serve(config: Path | None, flags: Sequence[str]) -> int:
     def read() -> Settings:
         return load_settings(config, os.environ, given)
 
-    return serve_daemon(read(), os.environ, read)
+    settings = read()
+    from service.daemon import serve as serve_daemon
+
+    return serve_daemon(settings, os.environ, read)
 
 
 @cli.group()
@@ -236,7 +278,7 @@ def config() -> None:
     """Look at settings."""
 
 
-@config.command("check")
+@config.command("check", short_help="Say whether the settings are sound.")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def check_config(file: Path | None) -> int:
     """Say whether FILE [default: ./enoent.toml] and the ENOENT_ variables are sound. Exit status 1 when they are not."""
@@ -245,7 +287,7 @@ def check_config(file: Path | None) -> int:
     try:
         read_tokens(load_settings(file, os.environ), os.environ)
     except SettingsError as error:
-        _complain(str(error))
+        complain(str(error))
         return 1
     place = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
     click.echo(f"{place}: fine" if place else "no enoent.toml here; the defaults are fine")
@@ -259,11 +301,11 @@ def config_schema() -> int:
 
     from service.settings import Settings
 
-    _write(msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Settings)), indent=2) + b"\n")
+    write(_indented(msgspec.json.schema(Settings)))
     return 0
 
 
-# From words to values
+# From words to values, and back
 
 
 def _question(
@@ -310,103 +352,18 @@ def _flags(words: Sequence[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     rest = list(words)
     while rest:
-        word = rest.pop(0)
-        flag, equals, value = word.partition("=")
+        flag, equals, value = rest.pop(0).partition("=")
         if flag not in keys:
             close = difflib.get_close_matches(flag, keys, 1)
             raise click.UsageError(f"no such flag: {flag}" + (f" (did you mean {close[0]}?)" if close else ""))
-        if not equals:
-            if not rest:
-                raise click.UsageError(f"{flag} wants a value")
-            value = rest.pop(0)
-        found[keys[flag]] = from_text(keys[flag], value)
+        if not equals and not rest:
+            raise click.UsageError(f"{flag} wants a value")
+        found[keys[flag]] = from_text(keys[flag], value if equals else rest.pop(0))
     return found
 
 
-# What is seen
+def _indented(value: object) -> bytes:
+    """JSON for people and programs alike."""
+    import msgspec
 
-
-def _wait(work: Coroutine[Any, Any, Answer]) -> Answer:
-    import asyncio
-
-    with _without_log():
-        return asyncio.run(work)
-
-
-@contextlib.contextmanager
-def _onlooker(reference: str, shared: Mapping[str, Any]) -> Iterator[Onlooker]:
-    """Bars on a terminal, notes elsewhere, silence when asked for."""
-    dumb = os.environ.get("TERM", "dumb") == "dumb"
-    if shared["quiet"] or shared["no_progress"] or dumb or not sys.stderr.isatty():
-        yield _Quiet(notes=not shared["quiet"])
-        return
-    from service.progress import Bars
-
-    with Bars(sys.stderr, reference, colour=_coloured(sys.stderr, shared)) as bars:
-        yield bars
-
-
-@contextlib.contextmanager
-def _without_log() -> Iterator[None]:
-    """The log is the daemon's: what goes wrong in a scan is told as its answer."""
-    import logging
-
-    import structlog
-
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    try:
-        yield
-    finally:
-        structlog.configure(**before)
-
-
-class _Quiet:
-    """Implements scan.Onlooker where nobody watches."""
-
-    def __init__(self, *, notes: bool) -> None:
-        self._notes = notes
-
-    def begin(self, image: object) -> None:
-        return None
-
-    def note(self, text: str) -> None:
-        if self._notes:
-            _complain(text)
-
-
-def _coloured(stream: Any, shared: Mapping[str, Any]) -> bool:
-    if shared["no_color"] or os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and os.environ.get("TERM", "dumb") != "dumb")
-
-
-def _width() -> int:
-    return max(NARROWEST, min(WIDEST, shutil.get_terminal_size((80, 24)).columns)) if sys.stdout.isatty() else 80
-
-
-def _print(lines: Iterable[Line], shared: Mapping[str, Any]) -> None:
-    from service.terminal import paint
-
-    plain = "utf" not in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
-    text = paint(lines, colour=_coloured(sys.stdout, shared), ascii_only=plain)
-    _write(text.encode("ascii", "backslashreplace") if plain else text.encode())
-
-
-def _write(data: bytes) -> None:
-    """To standard output. A reader that has gone away changes no verdict."""
-    try:
-        click.echo(data, nl=False)
-        sys.stdout.flush()
-    except OSError as error:
-        if error.errno != errno.EPIPE:
-            raise
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _complain(text: str) -> None:
-    """One line on standard error."""
-    from service.terminal import printable
-
-    click.echo(f"enoent: {printable(' '.join(text.split()))}", err=True)
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"

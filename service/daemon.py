@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,12 +33,14 @@ from service.jobs import JUDGE, examine_kind
 from service.ledger import Ledger
 from service.log import set_up
 from service.metrics import Metrics
+from service.owners import Owners
 from service.pipeline import Examiner
 from service.settings import Settings, load_settings, read_tokens
 from service.sources import Source
 from service.sources.build import WatchedSettings, check_secrets, is_there, make_source, watched
 from service.sources.settings import LayoutSettings
 from service.store import Store
+from service.telling import Receiver, Telling, read_receivers
 from service.vitals import Vitals
 from service.watching import Follower
 from service.web import make_app, show_config
@@ -55,7 +57,7 @@ DRAIN_SECONDS = 24.0
 """After this the process ends whatever still hangs; everything that matters is written down by then (hostile 124)."""
 HTTP_CLOSE_SECONDS = 1.0
 DEMO = "demo"
-LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "demo", "log"})
+LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "demo", "owners", "log"})
 """What SIGHUP puts into force; the rest waits for the next start."""
 
 Reread = Callable[[], Settings]
@@ -116,18 +118,20 @@ async def _serve(settings: Settings, env: Mapping[str, str], reread: Reread, end
 async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterator[Daemon]:
     """All parts, listening but not yet at work. Raises SettingsError, StoreError, ServiceError in words for the operator."""
     tokens = read_tokens(settings, env)
+    receivers = read_receivers(settings.webhooks, env)
     for each in watched(settings).values():
         await check_secrets(each)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_alone(settings.state.folder))
         store = await Store.open(settings.state)
         stack.push_async_callback(store.close)
-        fleet = Fleet()
+        fleet = Fleet(Owners(settings.owners))
         metrics = Metrics(fleet)
         ledger = Ledger(store, Work(store.database, settings.jobs), fleet)
         pool = await stack.enter_async_context(Pool(settings.workers, settings.limits))
         examiner = Examiner(store, pool, settings.profile)
-        daemon = Daemon(settings, ledger, metrics, examiner)
+        daemon = Daemon(settings, ledger, metrics, examiner, receivers)
+        stack.push_async_callback(daemon.telling.close)
         app = make_app(
             fleet=fleet, reports=store, metrics=metrics, rescan=ledger.rescan, readiness=daemon.vitals.unready,
             settings=settings, tokens=tokens, rules=RULES, version=version(),
@@ -141,13 +145,16 @@ async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterat
 class Daemon:
     """One running daemon. What lives over time: the sources that are followed, and the settings in force."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, metrics: Metrics, examiner: Examiner) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, metrics: Metrics, examiner: Examiner, receivers: Sequence[Receiver] = ()
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.metrics = metrics
         self.sources: dict[str, Source] = {}
         platforms = tuple(parse_platform(text) for text in settings.platforms)
         self.examining = Examining(ledger, examiner, self.sources, metrics, settings.jobs, platforms)
+        self.telling = Telling(ledger, metrics, receivers, settings.listen.public_url)
         self.vitals = Vitals(ledger, metrics, examiner, self.examining)
         self.addresses: list[str] = []
         self.app: web.Application | None = None
@@ -183,13 +190,18 @@ class Daemon:
         ledger = self.ledger
         names = {*watched(self.settings), DEMO}
         await ledger.persist(lambda: ledger.store.keep_sources(names))
-        await ledger.persist(lambda: ledger.work.keep_kinds([JUDGE, *map(examine_kind, names)]))
+        await ledger.persist(lambda: ledger.work.keep_kinds([JUDGE, *self.telling.kinds, *map(examine_kind, names)]))
         freed = await ledger.persist(ledger.work.reconcile)
         await ledger.persist(lambda: ledger.recall(names, self.settings.profile))
         log.info("daemon start", version=version(), names=len(ledger.fleet), unfinished=freed)
         await self._follow(group, await self._to_watch(self.settings))
         self.vitals.starting = ""
         group.create_task(self.examining.run())
+        async with asyncio.TaskGroup() as own:
+            own.create_task(self.telling.run())
+            await self._reload_when_told(group, reload, reread)
+
+    async def _reload_when_told(self, group: asyncio.TaskGroup, reload: asyncio.Event, reread: Reread) -> None:
         while True:
             await reload.wait()
             reload.clear()
@@ -249,6 +261,7 @@ class Daemon:
         changes = {name: getattr(new, name) for name in LIVE_SETTINGS}
         wanted = await self._to_watch(new)
         self.settings = msgspec.structs.replace(self.settings, **changes)
+        self.ledger.fleet.renew_owners(Owners(new.owners))
         set_up(new.log)
         await self._follow(group, wanted)
         if self.app is not None:

@@ -24,7 +24,7 @@ from analyzers.oci import Platform, parse_config, parse_platform
 from service.errors import NotAnImage, SourceError, StoreError, WorkerDied
 from service.fleet import FleetRow, make_row
 from service.jobs import JUDGE, Look, examination, examine_kind, look_of
-from service.ledger import Ledger
+from service.ledger import Ledger, is_current_report
 from service.metrics import Metrics
 from service.pipeline import Examined, Examiner
 from service.settings import JobSettings
@@ -205,12 +205,15 @@ class Examining:
 
     async def _copy_known(self, sighting: Sighting) -> bool:
         """Another name with the same digest was examined: its rows are this name's too, without any request (hostile 60)."""
-        known = await self._ledger.persist(lambda: self._ledger.store.resolved(sighting.source, sighting.digest))
-        if not known or any(not row.report_key or _name(row.sighting) == _name(sighting) for row in known):
+        store, profile = self._ledger.store, self._examiner.profile
+        known = await self._ledger.persist(lambda: store.resolved(sighting.source, sighting.digest))
+        if not known or any(_name(row.sighting) == _name(sighting) for row in known):
             return False
-        bodies = await self._ledger.persist(lambda: self._ledger.store.reports({row.report_key for row in known}))
-        if any(row.report_key not in bodies for row in known):
-            return False
+        bodies = await self._ledger.persist(lambda: store.reports({row.report_key for row in known}))
+        layers = await self._ledger.persist(lambda: store.layer_keys({row.image_id for row in known}))
+        for each in known:
+            if each.report_key not in bodies or not is_current_report(each, layers.get(each.image_id, ()), profile):
+                return False
         rows = [self._copied(sighting, row, msgspec.json.decode(bodies[row.report_key], type=Report)) for row in known]
         await self._ledger.record(sighting, rows)
         for row in rows:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from analyzers.finding import Severity, State
 from service.database import Database
@@ -90,6 +91,9 @@ class Change(msgspec.Struct, frozen=True):
         return tuple(rule for rule in self.after.rules if rule not in known)
 
 
+Also = Callable[[AsyncConnection, Sequence[Change]], Awaitable[object]]
+
+
 class History:
     """The table `history` behind its meaning."""
 
@@ -97,8 +101,11 @@ class History:
         self._database = database
         self._clock = clock
 
-    async def note(self, rows: Iterable[FleetRow]) -> list[Change]:
-        """Writes down what has changed and says what the changes are. Rows without a verdict change nothing."""
+    async def note(self, rows: Iterable[FleetRow], also: Also | None = None) -> list[Change]:
+        """Writes down what has changed and says what the changes are. Rows without a verdict change nothing.
+
+        `also` writes what follows from the changes in the same transaction.
+        """
         telling = [row for row in rows if row.tag and row.state is not None]
         if not telling:
             return []
@@ -115,6 +122,8 @@ class History:
                 kept = _latest(row, KEPT_A_NAME).with_only_columns(HISTORY.c.id)
                 await connection.execute(sa.delete(HISTORY).where(_named(row), HISTORY.c.id.not_in(kept)))
                 changes.append(Change(kind_of(before, after), after, before))
+            if changes and also is not None:
+                await also(connection, changes)
         return changes
 
     async def of_tag(

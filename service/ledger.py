@@ -14,12 +14,14 @@ from typing import TypeVar
 
 import msgspec
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from analyzers.finding import Report
 from analyzers.profile import HostProfile
 from analyzers.readers import FACTS_VERSION
 from service.errors import StoreError
 from service.fleet import Fleet, FleetRow, make_row
+from service.history import Change, History, Moment
 from service.jobs import examination, judgement
 from service.pipeline import report_key
 from service.sources import Sighting
@@ -53,6 +55,11 @@ class Ledger:
         self.work = work
         self.fleet = fleet
         self.clock = clock
+        self.history = History(store.database, clock)
+        self.wishes_of: Callable[[Sequence[Change]], Sequence[Wish]] = lambda changes: ()
+        """What is to be done about changes of the fleet; asked for in the transaction that writes them down."""
+        self.told = asyncio.Event()
+        """Set when changes were written down."""
         self.wake = asyncio.Event()
         """Set when there may be something to do."""
         self.trouble = ""
@@ -146,14 +153,26 @@ class Ledger:
 
         await self.persist(write)
         if self.is_current(sighting):
-            self.fleet.replace(sighting, rows)
+            self.fleet.replace(sighting, await self._note(rows))
 
     async def record_judgement(self, image_id: str, key: str, report: Report) -> None:
         """A newer report of an image, under every name of it."""
         await self.persist(lambda: self.store.put_judged_again(image_id, key))
-        for row in self.fleet.of_image(image_id):
-            if row.image_id == image_id and row.report_key:
-                self.fleet.upsert(renewed(row, key, report, self.clock()))
+        named = [row for row in self.fleet.of_image(image_id) if row.image_id == image_id and row.report_key]
+        for row in await self._note([renewed(row, key, report, self.clock()) for row in named]):
+            self.fleet.upsert(row)
+
+    async def _note(self, rows: Sequence[FleetRow]) -> list[FleetRow]:
+        """Writes changes into the history and tells them; gives the rows with their growth."""
+        changes = await self.persist(lambda: self.history.note(rows, self._ask))
+        grown = {_place(change.after): change.growth_bytes for change in changes if change.before is not None}
+        known = {_place(row): row.growth_bytes for row in self.fleet.rows_of_names(rows)}
+        if changes:
+            self.told.set()
+        return [msgspec.structs.replace(row, growth_bytes=grown.get(_place(row), known.get(_place(row)))) for row in rows]
+
+    async def _ask(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:
+        await self.work.submit_within(connection, self.wishes_of(changes))
 
     # Across a restart
 
@@ -163,29 +182,50 @@ class Ledger:
         Old reports stay visible until the new ones are there (decisions 8).
         """
         stored = [row for row in await self.store.sightings() if row.sighting.source in sources]
+        growths = await self.history.growths()
         for start in range(0, len(stored), AT_ONCE):
             rows = stored[start : start + AT_ONCE]
             bodies = await self.store.reports({row.report_key for row in rows})
             layers = await self.store.layer_keys({row.image_id for row in rows})
             wishes = []
+            shown_rows = []
             for row in rows:
                 body = bodies.get(row.report_key)
-                self.fleet.upsert(_shown(row, msgspec.json.decode(body, type=Report) if body else None))
+                shown = _shown(row, msgspec.json.decode(body, type=Report) if body else None)
+                shown_rows.append(msgspec.structs.replace(shown, growth_bytes=growths.get(_place(shown))))
+                self.fleet.upsert(shown_rows[-1])
                 wish = _wish_for(row, layers.get(row.image_id, ()) if body else (), profile)
                 wishes += [wish] if wish is not None else []
                 await asyncio.sleep(0)
             await self.submit(wishes)
+            # A daemon that was killed between a verdict and its history tells of it now.
+            for shown in await self._note(shown_rows):
+                self.fleet.upsert(shown)
+
+
+def _place(named: FleetRow | Moment) -> tuple[str, str, str, str, str]:
+    """Name and platform."""
+    return named.source, named.registry, named.repository, named.tag, named.platform
 
 
 def _wish_for(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> Wish | None:
     """What a stored row needs: an examination, a judgement by new rules, or nothing."""
     if row.report_key and layers:
-        if any(key.split("|")[1] != FACTS_VERSION for key in layers):
-            return examination(row.sighting, PRIORITY_RESCAN)
-        return None if row.report_key == report_key(row.image_id, layers, profile, None) else judgement(row.image_id)
+        if is_current_report(row, layers, profile):
+            return None
+        return examination(row.sighting, PRIORITY_RESCAN) if _by_other_readers(layers) else judgement(row.image_id)
     if row.outcome == "done" or is_retried(row.outcome):
         return examination(row.sighting)
     return None
+
+
+def is_current_report(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> bool:
+    """Whether the row's report is what today's readers and rules give for this host; `layers` are its facts' keys."""
+    return not _by_other_readers(layers) and row.report_key == report_key(row.image_id, layers, profile, None)
+
+
+def _by_other_readers(layers: tuple[str, ...]) -> bool:
+    return any(key.split("|")[1] != FACTS_VERSION for key in layers)
 
 
 def is_retried(outcome: str) -> bool:

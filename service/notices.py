@@ -55,6 +55,8 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Changes that are told."""
     teams: tuple[str, ...] = ()
     """Only images of these teams; empty: of all."""
+    insecure: bool = False
+    """Allow plain HTTP. Loopback may always use it."""
     key: SecretFrom = SecretFrom()
     """Where the key of the signature is; without one, nothing is signed."""
     tries: Annotated[int, Meta(ge=1, le=20)] = 8

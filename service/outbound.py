@@ -125,7 +125,7 @@ class Outbound:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Mapping[str, str] | None = None
+        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Mapping[str, str] | bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One answer, redirects followed. Raises SourceError for everything that stands between us and an answer."""
         sent = dict(headers or {})
@@ -151,7 +151,7 @@ class Outbound:
         raise SourceError(f"{url.host} redirects more than {REDIRECTS} times", temporary=False, code="redirects")
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | None
+        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | bytes | None
     ) -> aiohttp.ClientResponse:
         proxy = _proxy_for(url)
         try:

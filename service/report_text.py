@@ -35,8 +35,7 @@ def scan_lines(scan: Scan, width: int = 80, *, verbose: bool = False) -> Iterato
     for image in scan.images:
         if verbose or not _plain(image):
             yield ()
-            yield (("faint", "── "), ("strong", image.platform), ("faint", " " + "─" * max(3, width - 4 - len(image.platform))))
-            yield ()
+            yield (("faint", "─" * width),)
             yield from image_lines(scan.reference, image, width, verbose=verbose)
 
 
@@ -163,8 +162,7 @@ def _trail(report: Report, width: int, *, verbose: bool) -> Iterator[Line]:
         return
     words = {State.STARTS: "How it starts", State.FAILS: "How it fails", State.UNKNOWN: "How far it comes"}
     yield from _heading(words[report.verdict.state])
-    steps = report.chain if verbose else _without_echoes(report.chain)
-    for branch in tree(steps):
+    for branch in tree(_without_echoes(report.chain)):
         yield from branch_lines(branch, (("", "  "),), width, verbose=verbose)
 
 
@@ -187,7 +185,6 @@ def branch_lines(
     """
     guide = lead if guide is None else guide
     step = branch.step
-    yield _step_line(step, lead, width)
     children = branch.children
     hidden = 0
     if not (verbose or whole) and len(children) > MANY_LIBRARIES:
@@ -196,6 +193,7 @@ def branch_lines(
         hidden, children = len(children) - len(kept), kept
     told = list(_attempts(step, verbose=verbose))
     rows = len(told) + len(children) + bool(hidden)
+    yield from _step_lines(step, lead, (*guide, ("faint", "│  " if rows else "   ")), width)
     places = _places(told)
     for place, (attempt, where) in enumerate(zip(told, places, strict=True), start=1):
         head, rest = guides(guide, last=place == rows)
@@ -213,24 +211,32 @@ def guides(guide: Line, *, last: bool) -> tuple[Line, Line]:
     return (*guide, ("faint", "└─ " if last else "├─ ")), (*guide, ("faint", "   " if last else "│  "))
 
 
-def _step_line(step: Step, lead: Line, width: int) -> Line:
-    line: list[Span] = [*lead, SIGNS["good" if step.ok else "bad"]]
-    line += [("faint", f" {ACTION_WORDS.get(step.action, step.action)} "), ("" if step.ok else "strong", step.wanted or '""')]
+def _step_lines(step: Step, lead: Line, rest: Line, width: int) -> Iterator[Line]:
+    """What was wanted, where it was found and how, and by which layer it came; on two lines where one is too short."""
+    action = "" if step.ok and step.action == "library" else f"{ACTION_WORDS.get(step.action, step.action)} "
+    wanted: Line = (
+        *lead, SIGNS["good" if step.ok else "bad"], ("faint", f" {action}"),
+        ("" if step.ok else "strong", step.wanted or '""'),
+    )  # fmt: skip
+    found: list[Span] = []
     if step.ok and step.path and step.path != step.wanted:
-        line += [("faint", " → "), ("", step.path)]
-    attempt = step.attempts[-1] if step.attempts else None
-    how = [] if attempt is None or not step.ok else _how(attempt, step)
+        found += [("faint", "→ "), ("", step.path)]
+    how = _how(step.attempts[-1], step) if step.attempts and step.ok else ""
     if how:
-        line += [("faint", f"  ({', '.join(how)})")]
-    return ends_apart(line, () if step.layer is None else (("faint", f"layer {step.layer}"),), width)
+        found += [("", "  " if found else ""), ("faint", f"({how})")]
+    layer: Line = () if step.layer is None else (("faint", f"layer {step.layer}"),)
+    if not found or width_of(wanted) + 1 + width_of(found) + (2 + width_of(layer) if layer else 0) <= width:
+        yield ends_apart((*wanted, ("", " " if found else ""), *found), layer, width)
+    else:
+        yield wanted
+        yield ends_apart((*rest, *found), layer, width)
 
 
-def _how(attempt: Attempt, step: Step) -> list[str]:
+def _how(attempt: Attempt, step: Step) -> str:
     """How something was found, where its name does not say so; and whose run path it was."""
     if attempt.origin in ("entrypoint", "path", "symlink", "#!", "PT_INTERP"):
-        return [attempt.detail] if attempt.outcome is not Outcome.FOUND and attempt.detail else []
-    whose = f" of {attempt.whose}" if attempt.whose and attempt.whose != step.by else ""
-    return [f"{attempt.origin}{whose}"]
+        return attempt.detail if attempt.outcome is not Outcome.FOUND else ""
+    return f"{attempt.origin} of {attempt.whose}" if attempt.whose and attempt.whose != step.by else attempt.origin
 
 
 def _attempts(step: Step, *, verbose: bool) -> Iterator[Attempt]:
@@ -248,7 +254,9 @@ def _places(attempts: Sequence[Attempt]) -> list[Line]:
     places: list[Line] = []
     for index, (attempt, origin) in enumerate(zip(attempts, origins, strict=True)):
         named = origin if not index or origin != origins[index - 1] else ""
-        places.append((("faint", f"{named:<{origin_width}}  "), ("", f"{attempt.path:<{path_width}} ")))
+        # Where no path was looked at, what is said of the source of directories stands in its place.
+        path = f"{attempt.path:<{path_width}} " if attempt.path else ""
+        places.append((("faint", f"{named:<{origin_width}} "), ("", f" {path}" if path else "")))
     return places
 
 

@@ -6,10 +6,12 @@ no risk and do not count.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
-from analyzers.finding import Severity, State
-from service.fleet import FindingCount
+import msgspec
+
+from analyzers.finding import Report, Severity, State
 
 FAILS = 100
 UNKNOWN = 70
@@ -17,6 +19,22 @@ HIGHEST_OF_STARTING = 69
 LATER_KEEPS, WARNING_KEEPS = 0.7, 0.95
 """What one finding of that severity leaves of the distance to 100."""
 WITHOUT_RISK = ("size.",)
+
+_SEVERITIES = tuple(Severity)
+
+
+class FindingCount(msgspec.Struct, frozen=True, array_like=True):
+    """How many findings of one rule an image has."""
+
+    rule: str
+    severity: Severity
+    count: int
+
+
+def count_findings(report: Report) -> tuple[FindingCount, ...]:
+    """Findings by rule and severity, worst first."""
+    counted = Counter((_SEVERITIES.index(found.severity), found.rule) for found in report.findings)
+    return tuple(FindingCount(rule, _SEVERITIES[place], count) for (place, rule), count in sorted(counted.items()))
 
 
 def risk_of(state: State | None, findings: Iterable[FindingCount]) -> int | None:

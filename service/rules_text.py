@@ -1,11 +1,9 @@
-"""The table of rules for people and for programs."""
+"""The table of rules for people."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-
-import msgspec
 
 from analyzers.rules import RULES, Rule
 from service.terminal import Line, ends_apart, wrap
@@ -34,8 +32,3 @@ def rules_lines(rules: Sequence[Rule], width: int = 80, *, verbose: bool = False
         yield from wrap((("", rule.remedy),), width, (("good", "  remedy  " if verbose else "  → "),))
         if verbose:
             yield from wrap((("", rule.source),), width, (("faint", "  source  "),))
-
-
-def rules_json(rules: Sequence[Rule]) -> bytes:
-    """A list of objects with id, severity, title, why, remedy, source and reason."""
-    return msgspec.json.format(msgspec.json.encode(list(rules)), indent=2)

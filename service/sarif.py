@@ -12,8 +12,6 @@ from importlib import metadata
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
 from analyzers.finding import Finding, Report, Severity, State
 from analyzers.rules import RULES, Rule
 from service.scan import UNDECIDED, Scan, ScannedImage
@@ -27,10 +25,10 @@ _LINK = re.compile(r"\[([^\[\]]*)\]\(")
 _INDEXES = {rule_id: index for index, rule_id in enumerate(RULES)}
 
 
-def sarif_log(scan: Scan) -> bytes:
-    """The whole log as JSON bytes."""
+def sarif_log(scan: Scan) -> dict[str, Any]:
+    """The whole log, for JSON."""
     runs = [_run(scan, image) for image in scan.images] or [_run(scan, None)]
-    return msgspec.json.format(msgspec.json.encode({"$schema": SCHEMA, "version": "2.1.0", "runs": runs}), indent=2)
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": runs}
 
 
 def _run(scan: Scan, image: ScannedImage | None) -> dict[str, Any]:

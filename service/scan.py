@@ -19,7 +19,7 @@ from analyzers.linkage import ObjectListing
 from analyzers.oci import Platform, normalise
 from analyzers.start import Overrides
 from service.cache import open_cache
-from service.errors import NotAnImage, SourceError, StoreError, WorkerDied
+from service.errors import SourceError, StoreError, WorkerDied
 from service.memory import Memory
 from service.pipeline import Examiner, Progress
 from service.registry.reference import Reference
@@ -195,8 +195,6 @@ def describe(error: EnoentError) -> str:
     """One sentence for a person."""
     if isinstance(error, WorkerDied):
         return f"the worker process that read it was ended ({error.reason}); the limits stand under [workers]"
-    if isinstance(error, NotAnImage):
-        return f"not an image: {error}"
     return str(error)
 
 

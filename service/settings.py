@@ -22,6 +22,8 @@ from msgspec import Meta
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
+from service.notices import WebhookSettings
+from service.owners import OwnerSettings
 from service.secret import Secret, SecretFrom
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
@@ -59,6 +61,8 @@ class ListenSettings(msgspec.Struct, frozen=True):
     """Address to listen on. Anything but loopback needs tokens or `auth = "none"`."""
     port: Port = 8736
     """TCP port; 0 lets the machine choose, and the choice is printed."""
+    public_url: str = ""
+    """Address by which people reach the pages, such as `https://enoent.example`; links in webhooks and the feed begin with it."""
     auth: Literal["", "none"] = ""
     """`none` says that this port is guarded by something else, such as a proxy."""
 
@@ -141,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Docker engines to watch."""
     layouts: tuple[LayoutSettings, ...] = (LayoutSettings(missing_ok=True),)
     """Folders of OCI image layouts to watch."""
+    owners: tuple[OwnerSettings, ...] = ()
+    """Whose images are whose; the first pattern that fits counts."""
+    webhooks: tuple[WebhookSettings, ...] = ()
+    """Who is told of changes."""
     demo: bool = True
     """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()

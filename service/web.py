@@ -22,8 +22,10 @@ import structlog
 from aiohttp import hdrs, web
 
 from service import api, pages
+from service.exposition import CONTENT_TYPE
 from service.fleet import Fleet
-from service.metrics import CONTENT_TYPE, Exposition, Metrics
+from service.image_samples import Exposition
+from service.metrics import Metrics
 from service.routes import (
     MAX_BODY_BYTES,
     Access,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.schema import JOB
@@ -100,26 +101,30 @@ class Work:
 
     async def submit_many(self, wishes: Iterable[Wish]) -> int:
         """The same for many at once, in one transaction; says how many are new."""
+        async with self._database.writing() as connection:
+            return await self.submit_within(connection, wishes)
+
+    async def submit_within(self, connection: AsyncConnection, wishes: Iterable[Wish]) -> int:
+        """The same as part of a transaction that also writes down why: both or neither."""
         now = self._clock()
         added = 0
-        async with self._database.writing() as connection:
-            for wish in wishes:
-                row = {
-                    "kind": wish.kind, "key": wish.key, "payload": wish.payload, "priority": wish.priority,
-                    "state": QUEUED, "run_at": 0, "submitted_at": now, "updated_at": now,
-                }  # fmt: skip
-                new = await connection.scalar(insert(JOB).values(row).on_conflict_do_nothing().returning(JOB.c.id))
-                if new is not None:
-                    added += 1
-                    continue
-                if wish.fresh:
-                    await connection.execute(_forgiven(wish.kind, wish.key))
-                named = sa.and_(JOB.c.kind == wish.kind, JOB.c.key == wish.key, JOB.c.state != POISONED)
-                change = {
-                    "payload": wish.payload, "priority": sa.func.max(JOB.c.priority, wish.priority), "updated_at": now,
-                    "again": sa.case((JOB.c.state == LEASED, 1), else_=JOB.c.again),
-                }  # fmt: skip
-                await connection.execute(sa.update(JOB).where(named).values(change))
+        for wish in wishes:
+            row = {
+                "kind": wish.kind, "key": wish.key, "payload": wish.payload, "priority": wish.priority,
+                "state": QUEUED, "run_at": 0, "submitted_at": now, "updated_at": now,
+            }  # fmt: skip
+            new = await connection.scalar(insert(JOB).values(row).on_conflict_do_nothing().returning(JOB.c.id))
+            if new is not None:
+                added += 1
+                continue
+            if wish.fresh:
+                await connection.execute(_forgiven(wish.kind, wish.key))
+            named = sa.and_(JOB.c.kind == wish.kind, JOB.c.key == wish.key, JOB.c.state != POISONED)
+            change = {
+                "payload": wish.payload, "priority": sa.func.max(JOB.c.priority, wish.priority), "updated_at": now,
+                "again": sa.case((JOB.c.state == LEASED, 1), else_=JOB.c.again),
+            }  # fmt: skip
+            await connection.execute(sa.update(JOB).where(named).values(change))
         return added
 
     async def forgive(self, kind: str, key: str) -> None:

@@ -20,6 +20,10 @@ def absent(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew from what is printed now")
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine of this test process, started when first asked for."""

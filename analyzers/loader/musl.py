@@ -39,7 +39,10 @@ _REASONS = {
     Outcome.WRONG_CLASS: Reason.ARCHITECTURE,
     Outcome.WRONG_MACHINE: Reason.ARCHITECTURE,
 }
-_DT_INIT_ARRAY = 25
+_ET_EXEC, _ET_DYN = 2, 3
+_PT_LOAD, _PT_DYNAMIC, _PT_PHDR = 1, 2, 6
+_PF_W = 2
+_DT_DEBUG, _DT_INIT_ARRAY = 21, 25
 _ARCHITECTURES = {
     62: b"x86_64", 3: b"i386", 6: b"i386", 183: b"aarch64", 40: b"arm", 21: b"powerpc64", 20: b"powerpc", 22: b"s390x",
     243: b"riscv64", 258: b"loongarch64", 8: b"mips",
@@ -174,7 +177,9 @@ class Loading:
 
     def load_all(self) -> None:
         """Preloads, then DT_NEEDED of every object in load order."""
-        if not self.main.facts.dynamic:
+        detail = cannot_be_entered(self.main)
+        if detail:
+            self._tell_crash(self.main, detail)
             self.crash = "SIGSEGV"
             return
         if self.invocation.preload is not None:
@@ -205,6 +210,10 @@ class Loading:
 
     def bind_all(self) -> None:
         """Every relocation (M20); then what older releases leave undone."""
+        if dynamic_is_closed(self.main.facts):
+            self._tell_crash(self.main, "musl writes DT_DEBUG into its dynamic section, which is write-protected")
+            self.crash = "SIGSEGV"
+            return
         loader = self.loader.loader
         version = parse_version(loader.version if loader else "")
         bound = self.bound = bind(self.process.rootfs, self.objects, self.itself, version)
@@ -318,7 +327,7 @@ class Loading:
 
     def _fixed_ranges(self) -> list[tuple[int, int]]:
         page = self.process.profile.page_size
-        return [fixed_range(each.facts, page) for each in self.objects if each.facts.type == 2]
+        return [fixed_range(each.facts, page) for each in self.objects if each.facts.type == _ET_EXEC]
 
     def _tell(self, name: bytes, needed_by: Object | None, trail: Trail, found: Object | None) -> Object | None:
         """One step for a request: the first of each name, and every one that fails."""
@@ -376,6 +385,25 @@ class Loading:
             )
             for each in objects
         )
+
+
+def cannot_be_entered(program: Object) -> str:
+    """Why the first look at the program kills the loader; empty when it does not."""
+    facts = program.facts
+    if not facts.dynamic:
+        return "musl follows the dynamic section, which the program has not"
+    if program.mapped_by_kernel and facts.type == _ET_DYN and all(each.type != _PT_PHDR for each in facts.segments):
+        return "musl learns from PT_PHDR where the program lies, and there is none"
+    return ""
+
+
+def dynamic_is_closed(facts: ElfFacts) -> bool:
+    """Whether DT_DEBUG stands in a segment that cannot be written."""
+    if all(tag != _DT_DEBUG for tag, _ in facts.tags):
+        return False
+    at = next((each.vaddr for each in reversed(facts.segments) if each.type == _PT_DYNAMIC), 0)
+    over = [each for each in facts.segments if each.type == _PT_LOAD and each.vaddr <= at < each.vaddr + each.memsz]
+    return bool(over) and not over[-1].flags & _PF_W
 
 
 def is_reserved(name: bytes) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from analyzers.finding import Reason, Severity
 from service.metrics import DAEMON_METRICS, FLEET_METRICS, IMAGE, IMAGE_METRICS, MAX_SERIES_AN_IMAGE, Metric
+from service.risk import FAILS, HIGHEST_OF_STARTING, LATER_KEEPS, UNKNOWN, WARNING_KEEPS
 from service.settings import MetricsSettings
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "metrics.md"
@@ -26,7 +27,7 @@ push to a tag continues its series instead of beginning new ones.
 
 ```promql
 enoent_image_start_verdict{{verdict="fails"}}
-  * on (source, registry, repository, tag, platform) group_left (digest, os, libc) enoent_image_info
+  * on (source, registry, repository, tag, platform) group_left (digest, os, libc, team) enoent_image_info
 ```
 
 A tag that is deleted leaves at once, one that is merely missing from a listing leaves after three. An image has at most
@@ -39,7 +40,22 @@ LABELS = f"""\
 | `verdict` | `starts`, `fails`, `unknown`; in the fleet's counts also `waiting` |
 | `reason` | with `fails` one of {", ".join(f"`{reason}`" for reason in Reason)}; else empty |
 | `severity` | {", ".join(f"`{severity}`" for severity in Severity)}, worst first |
-| `rule` | an id that `enoent rules` lists, or `other` for what an image has beyond seven |
+| `rule` | an id that `enoent rules` lists, or `other` for what an image has beyond four |
+"""
+
+
+RISK = f"""\
+### The risk score
+
+`enoent_image_risk` is {FAILS} for an image that will not start and {UNKNOWN} for one that could not be decided. For one that
+starts it is
+
+```
+100 x (1 - {LATER_KEEPS}^later x {WARNING_KEEPS}^warning), at most {HIGHEST_OF_STARTING}
+```
+
+where *later* and *warning* are its findings of that severity; those about size do not count. The counts stand beside it in
+`enoent_image_findings`.
 """
 
 
@@ -59,7 +75,7 @@ def _row(metric: Metric) -> str:
 def page() -> str:
     """The whole file."""
     parts = (
-        TOP, table(IMAGE_METRICS), LABELS,
+        TOP, table(IMAGE_METRICS), LABELS, RISK,
         "## The fleet\n\nSums over all images, exported whatever the number of series.\n", table(FLEET_METRICS),
         "## The daemon\n\nBesides these there are the usual `process_...` metrics.\n", table(DAEMON_METRICS),
     )  # fmt: skip

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from analyzers.finding import LayerSummary, Severity, State
-from service.fleet import FindingCount, FleetRow
+from service.fleet import FleetRow
 from service.owners import Owners, OwnerSettings
-from service.risk import risk_of
+from service.risk import FindingCount, risk_of
 from service.sharing import find_sharing
 from tests.make.reports import digest, row, starting
 
