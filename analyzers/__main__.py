@@ -115,24 +115,32 @@ class Channel:
     """Blocking frames on two file descriptors; the pipe itself is the back-pressure."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
-        self._in = io.BufferedReader(io.FileIO(incoming, "rb"), 1 << 18)
+        self._in = io.FileIO(incoming, "rb")
+        self._head = memoryview(bytearray(frames.HEADER_BYTES))
+        self._body = memoryview(bytearray(frames.MAX_BODY_BYTES))
         self._out = io.BufferedWriter(io.FileIO(outgoing, "wb"), 1 << 18)
 
-    def read(self) -> tuple[frames.Header, bytes] | None:
-        """The next frame; None when the daemon closed the pipe between two frames."""
-        raw = self._in.read(frames.HEADER_BYTES)
-        if not raw:
+    def read(self) -> tuple[frames.Header, memoryview] | None:
+        """The next frame; None when the daemon closed the pipe between two frames. The body is good until the next call."""
+        begun = self._fill(self._head)
+        if not begun:
             return None
-        if len(raw) < frames.HEADER_BYTES:
-            raise frames.ProtocolBroken("end within a frame")
-        head = frames.parse_header(raw)
-        body = self._in.read(head.length)
-        if len(body) < head.length:
-            raise frames.ProtocolBroken("end within a frame")
-        return head, body
+        if begun == frames.HEADER_BYTES:
+            head = frames.parse_header(self._head)
+            body = self._body[: head.length]
+            if self._fill(body) == head.length:
+                return head, body
+        raise frames.ProtocolBroken("end within a frame")
 
-    def following(self, request: int, kind: FrameKind) -> Iterator[bytes]:
-        """Bodies of the request's frames of one kind up to END. Raises Rejected("aborted") on ABORT."""
+    def _fill(self, room: memoryview) -> int:
+        """How many bytes came before `room` was full or the pipe closed."""
+        done = 0
+        while done < len(room) and (got := self._in.readinto(room[done:])):
+            done += got
+        return done
+
+    def following(self, request: int, kind: FrameKind) -> Iterator[memoryview]:
+        """Bodies of the request's frames of one kind up to END, each good until the next. Rejected("aborted") on ABORT."""
         while (frame := self.read()) is not None:
             head, body = frame
             if head.request != request:
@@ -231,7 +239,9 @@ class Worker:
 
     def _read_layer(self, request: int, message: frames.ReadLayer) -> frames.LayerRead:
         known = msgspec.msgpack.decode(message.known_ranges, type=Missed) if message.known_ranges else {}
-        reader = LayerReader(media_type=message.media_type, limits=message.limits, known_ranges=known)
+        reader = LayerReader(
+            media_type=message.media_type, limits=message.limits, known_ranges=known, blob_digest=message.blob_digest
+        )
         for chunk in self._channel.following(request, FrameKind.DATA):
             reader.feed(chunk)
         facts = reader.finish()

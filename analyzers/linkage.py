@@ -19,7 +19,7 @@ from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
 from analyzers.start import NO_OVERRIDES, STRERROR, Overrides, Start, foretell_start, load_program
-from analyzers.trail import show_path
+from analyzers.trail import attempt, show_path
 
 # A1, A2: where a loader lies, by family and OCI architecture.
 GLIBC_LOADERS: dict[str, tuple[bytes, ...]] = {
@@ -369,9 +369,14 @@ def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig,
     if facts.interp is None and not facts.needed:
         return base
     creds = start.user.credentials(dac_override=profile.dac_override)
+    if facts.interp is None:
+        # A library: as its users would have it loaded, by the loader of the image's program or of its family.
+        executed = _library_execution(rootfs, found.node, path, start, config, creds)
+        return _list_closure(rootfs, base, facts, executed, start, profile)
+    tried = attempt(rootfs, "path", path, found)
     executed = execute_elf(
         rootfs,
-        [Step("exec", shown, path=show_path(found.path), layer=layer)],
+        [Step("exec", shown, path=show_path(found.path), attempts=(tried,), layer=layer)],
         found.node,
         path,
         [path],
@@ -382,9 +387,6 @@ def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig,
         profile=profile,
         architecture=config.platform.architecture,
     )
-    if facts.interp is None:
-        # A library: as its users would have it loaded, by the loader of the image's program or of its family.
-        executed = _library_execution(rootfs, found.node, path, start, config, creds)
     return _list_closure(rootfs, base, facts, executed, start, profile)
 
 

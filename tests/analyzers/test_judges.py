@@ -265,3 +265,10 @@ def test_ldd_of_a_program_whose_mode_forbids_running_still_lists_it() -> None:
     image = layer({"x": dynamic(GLIBC), "y": TRUE})
     listed = list(list_objects(ImageConfig(cmd=("/y",)), [image], paths=(b"/x",)))
     assert listed[0].interpreter == GLIBC.decode()
+
+
+def test_ldd_says_why_a_program_of_another_machine_cannot_be_run() -> None:
+    image = layer({"x": TRUE, "foreign": elf(elf_facts(GLIBC, machine=183))})
+    listed = {each.path: each for each in list_objects(ImageConfig(cmd=("/x",)), [image], all_elf=True)}
+    assert listed["/foreign"].verdict is State.FAILS
+    assert listed["/foreign"].error == "exec format error"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from analyzers.finding import Report, State
 from analyzers.limits import MIB
 from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
+from service.blobs import verified
 from service.errors import SourceError, WorkerDied
 from service.settings import Workers
 from service.worker import LayerOutcome, Pool, Sections
@@ -70,6 +72,14 @@ async def test_a_layer_goes_in_as_bytes_and_comes_out_as_facts(pool: Pool) -> No
     assert outcome.read.entries == 4
     assert set(outcome.sections) >= {"entries", "text"}
     assert told[-1] == len(made.data)
+
+
+async def test_a_digest_that_the_daemon_checks_itself_is_the_one_the_facts_are_known_by(pool: Pool) -> None:
+    made = layer_blob()
+    named = "sha512:" + hashlib.sha512(made.data).hexdigest()
+    outcome = await pool.layer(verified(pieces(made.data), named), made.media_type, digest=named)
+    assert outcome.read.blob_digest == named
+    assert outcome.read.diff_id == made.diff_id
 
 
 async def test_an_image_is_judged_by_the_worker_that_holds_its_layers_without_sending_them_again(pool: Pool) -> None:
