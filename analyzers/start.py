@@ -45,7 +45,10 @@ STRERROR = {
     "EPERM": "operation not permitted",
 }
 """Go's words for an errno, which are the C library's in lower case."""
-SIGNAL_EXIT = {"SIGABRT": 134, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+SIGNAL_EXIT = {"SIGABRT": 139, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+"""Exit status of a container that a signal ends. Its first process ignores what it sends itself, so abort() goes on to an
+instruction that no program may execute, and that is SIGSEGV (signal(7), glibc `stdlib/abort.c`).
+"""
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
