@@ -399,21 +399,21 @@ def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig,
     if facts.interp is None:
         # A library: as its users would have it loaded, by the loader of the image's program or of its family.
         executed = _library_execution(rootfs, found.node, path, start, config, creds)
-    else:
-        tried = (attempt(rootfs, "path", path, found),)
-        executed = execute_elf(
-            rootfs,
-            [Step("exec", shown, path=show_path(found.path), attempts=tried, layer=layer)],
-            found.node,
-            path,
-            [path],
-            0,
-            None,
-            creds,
-            cwd=start.cwd,
-            profile=profile,
-            architecture=config.platform.architecture,
-        )
+        return _list_closure(rootfs, base, facts, executed, start, profile)
+    tried = attempt(rootfs, "path", path, found)
+    executed = execute_elf(
+        rootfs,
+        [Step("exec", shown, path=show_path(found.path), attempts=(tried,), layer=layer)],
+        found.node,
+        path,
+        [path],
+        0,
+        None,
+        creds,
+        cwd=start.cwd,
+        profile=profile,
+        architecture=config.platform.architecture,
+    )
     return _list_closure(rootfs, base, facts, executed, start, profile)
 
 

@@ -45,7 +45,10 @@ STRERROR = {
     "EPERM": "operation not permitted",
 }
 """Go's words for an errno, which are the C library's in lower case."""
-SIGNAL_EXIT = {"SIGABRT": 134, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+SIGNAL_EXIT = {"SIGABRT": 139, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+"""Exit status of a container that a signal ends. Its first process ignores what it sends itself, so abort() goes on to an
+instruction that no program may execute, and that is SIGSEGV (signal(7), glibc `stdlib/abort.c`).
+"""
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,8 +176,9 @@ def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
 
 
 def _load(context: _Context, base: Start, steps: list[Step], executed: Execution) -> Start:
-    """S3 and S4, unless the program is static (K18, G61)."""
-    if executed.interp is None:
+    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62)."""
+    command = executed.interp is None and is_glibc_loader(context.rootfs, executed)
+    if executed.interp is None and not command:
         return _started(base, steps)
     result = load_program(context.rootfs, executed, context.env, context.cwd, context.profile)
     steps.extend(result.steps)
@@ -189,9 +193,17 @@ def _load(context: _Context, base: Start, steps: list[Step], executed: Execution
     return _end(base, steps, Stage.LOAD, "load.refused", message=line, exit_code=result.exit_code)
 
 
+def is_glibc_loader(rootfs: Rootfs, executed: Execution) -> bool:
+    """Whether the program that was executed is itself glibc's ld.so."""
+    facts = None if executed.program is None else rootfs.elf(executed.program)
+    return facts is not None and facts.loader is not None and facts.loader.family == "glibc"
+
+
 def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd: bytes, profile: HostProfile) -> LoadResult:
     """The loader's part for a program that the kernel has mapped together with an interpreter."""
-    if executed.program is None or executed.interp is None:
+    command = executed.interp is None and is_glibc_loader(rootfs, executed)
+    interp = executed.program if command else executed.interp
+    if executed.program is None or interp is None:
         raise ValueError("a static program has no loader")
     return load(
         Process(
@@ -203,9 +215,10 @@ def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd:
             cwd=cwd,
             creds=executed.creds,
             secure=executed.secure,
-            interp=executed.interp,
+            interp=interp,
             interp_name=executed.interp_name,
             profile=profile,
+            command=executed.argv if command else None,
             execfn=executed.execfn,
         )
     )

@@ -22,7 +22,7 @@ from service.secret import SecretFrom
 
 SIGNATURE_HEADER = "X-Enoent-Signature-256"
 ATOM = "http://www.w3.org/2005/Atom"
-_WORDS = {
+CHANGE_WORDS = {
     ChangeKind.FAILS_NOW: "will not start",
     ChangeKind.FAILS_OTHERWISE: "will not start, for another reason than before",
     ChangeKind.VERDICT_LOST: "can no longer be decided",
@@ -105,7 +105,7 @@ def make_notice(change: Change, *, team: str = "", site: str = "") -> Notice:
 def sentence(change: Change) -> str:
     """What happened, in one line of plain text."""
     after = change.after
-    text = f"{after.name} ({after.platform}) {_WORDS[change.kind]}"
+    text = f"{after.name} ({after.platform}) {CHANGE_WORDS[change.kind]}"
     if change.kind is ChangeKind.NEW_RULE:
         text += ": " + ", ".join(change.new_rules)
     elif after.message and after.state != "starts":
@@ -115,7 +115,7 @@ def sentence(change: Change) -> str:
 
 def slack_body(notice: Notice, kind: ChangeKind) -> bytes:
     """Slack's incoming-webhook form. The three characters it gives a meaning are escaped."""
-    lines = [f"{_MARKS.get(kind, '')} *{_slack(notice.image)}* ({_slack(notice.platform)}) {_WORDS[kind]}".strip()]
+    lines = [f"{_MARKS.get(kind, '')} *{_slack(notice.image)}* ({_slack(notice.platform)}) {CHANGE_WORDS[kind]}".strip()]
     if notice.message:
         lines.append(f"`{_slack(notice.message).replace('`', chr(39))}`")
     if notice.new_rules:

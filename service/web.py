@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from service import api, pages
+from service import api, change_pages, pages
 from service.exposition import CONTENT_TYPE
 from service.fleet import Fleet
 from service.image_samples import Exposition
@@ -30,6 +30,7 @@ from service.routes import (
     MAX_BODY_BYTES,
     Access,
     Call,
+    Changes,
     Readiness,
     Refused,
     Reports,
@@ -96,6 +97,7 @@ ROUTES = (
     Route("GET", "/config", config, "read"),
     *api.ROUTES,
     *pages.ROUTES,
+    *change_pages.ROUTES,
 )
 
 
@@ -103,6 +105,7 @@ def make_app(
     *,
     fleet: Fleet,
     reports: Reports,
+    history: Changes,
     metrics: Metrics,
     rescan: Rescan,
     readiness: Readiness,
@@ -119,9 +122,10 @@ def make_app(
     masked = mask(msgspec.to_builtins(settings))
     exposition = Exposition(fleet, metrics, int(_dig(masked, "metrics", "max_series") or 200_000))
     site = Site(
-        fleet=fleet, reports=reports, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
+        fleet=fleet, reports=reports, history=history, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
         rules=rules or {}, rescan=rescan, readiness=readiness, config=masked, version=version,
-        render=pages.make_renderer(version), openapi=api.make_openapi(version or "0"),
+        public_url=str(_dig(masked, "listen", "public_url") or "").rstrip("/"),
+        render=pages.make_renderer(version), openapi=api.make_openapi(version or "0", ROUTES),
     )  # fmt: skip
     for name, value in (_dig(masked, "limits") or {}).items():
         if isinstance(value, int | float):

@@ -262,7 +262,8 @@ async def _body(response: aiohttp.ClientResponse, clock: Callable[[], float]) ->
     """The body in pieces, as long as it comes at a least rate (hostile 68). Raises SourceError."""
     window, received = clock(), 0
     try:
-        async for chunk in response.content.iter_any():
+        # Each piece as the socket gave it: joined ones would have left the processor's cache before they are hashed.
+        async for chunk, _ in response.content.iter_chunks():
             received += len(chunk)
             yield chunk
             now = clock()

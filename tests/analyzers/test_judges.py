@@ -279,3 +279,10 @@ def test_ldd_of_a_start_that_ends_before_any_program_tells_its_line() -> None:
     (listed,) = list_objects(ImageConfig(cmd=("x",), env=("PATH=/bin",)), [layer({"x": TRUE})])
     assert (listed.path, listed.verdict) == ("x", State.FAILS)
     assert listed.error == 'exec: "x": executable file not found in $PATH'
+
+
+def test_ldd_says_why_a_program_of_another_machine_cannot_be_run() -> None:
+    image = layer({"x": TRUE, "foreign": elf(elf_facts(GLIBC, machine=183))})
+    listed = {each.path: each for each in list_objects(ImageConfig(cmd=("/x",)), [image], all_elf=True)}
+    assert listed["/foreign"].verdict is State.FAILS
+    assert listed["/foreign"].error == "exec format error"

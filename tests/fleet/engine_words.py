@@ -16,7 +16,7 @@ from analyzers.finding import Reason, Report, Stage, State, show
 from analyzers.profile import HostProfile
 from tests.engine import Engine, RunResult
 
-MARK = "hello\n"
+MARK = "hello"
 """What every program of the fleet writes to its standard output before anything else."""
 _PREFIXES = re.compile(
     r"^docker: |Error response from daemon: |failed to create task for container: |failed to create shim task: "
@@ -52,8 +52,8 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"undefined symbol: |: symbol not found$", frozenset({_R.SYMBOL})),
     (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE})),
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
-    (r"^Error loading shared library .*: No such file or directory", frozenset({_R.LIBRARY_ABSENT})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
+    (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
     (r"error while loading shared libraries|^Error loading|^Error relocating|Inconsistency detected|Fatal glibc error",
      frozenset({_R.OTHER, _R.ARCHITECTURE, _R.LIBRARY_ABSENT, _R.SYMBOL, _R.VERSION, _R.PERMISSION})),
 )  # fmt: skip
@@ -138,9 +138,11 @@ def seen(ran: RunResult) -> Seen:
 def _reasons(text: str, stage: Stage) -> frozenset[Reason]:
     if stage is Stage.CRASH:
         return frozenset(Reason)
-    for words, reasons in _REASONS:
-        if re.search(words, text, re.MULTILINE):
-            return reasons
+    # The first line that stops the start has the reason; a loader that goes on after it says more.
+    for line in text.split("\n"):
+        for words, reasons in () if line.endswith(": ignored.") else _REASONS:
+            if re.search(words, line):
+                return reasons
     return frozenset({Reason.RUNTIME}) if stage is Stage.CONFIG else frozenset()
 
 
