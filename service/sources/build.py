@@ -18,7 +18,7 @@ from service.sources.settings import DockerSettings, LayoutSettings, RegistrySet
 def registry_source(settings: RegistrySettings) -> RegistrySource:
     """A source over one registry. Its own host counts as named by a person, and may be private."""
     policy = HostPolicy((settings.host, *settings.trusted_hosts), (settings.host,) if settings.insecure else ())
-    return RegistrySource(settings, Outbound(policy))
+    return RegistrySource(settings, Outbound(policy, ca_file=settings.ca_file))
 
 
 def docker_source(settings: DockerSettings) -> DockerSource:
