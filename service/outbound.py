@@ -280,6 +280,8 @@ def parse_url(text: str, what: str, base: URL | None = None) -> URL:
     """An address that somebody else wrote, without any user name in it. Raises SourceError, which does not repeat it."""
     try:
         url = URL(text) if base is None else base.join(URL(text))
+        if not url.host:
+            raise ValueError("no host")
         return url.with_user(None) if url.user is not None or url.password is not None else url
     except ValueError:
         raise SourceError(f"{what} a malformed address", temporary=False, code="bad-url") from None

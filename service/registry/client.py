@@ -186,9 +186,9 @@ class RegistryClient:
                             self._patience.answered()
                         # Who we were sent to may want credentials of his own; he gets none (hostile 64).
                         if response.status == 401 and challenged < 2 and response.url.origin() == url.origin():
-                            challenged += 1
                             stated = ", ".join(response.headers.getall("WWW-Authenticate", ()))
                             await self._auth.answer(parse_challenges(stated), scope, url, authorization)
+                            challenged += 1
                             continue
                         if response.status in (200, 206, *also_good):
                             handed_over = True

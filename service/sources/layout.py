@@ -1,19 +1,22 @@
 """OCI image layouts on disk: one layout, or a folder of them. Watched by looking at each index.json.
 
 A writer puts blobs first and index.json last (sources.md 1.7), so index.json is the only sign that is acted upon; one that is
-half written does not parse and is looked at again. Files are opened without following links.
+half written does not parse and is looked at again. A copying tool may keep another order, so an absent blob may still come.
+Files are opened without following links.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
-from analyzers.errors import Rejected
+from analyzers.errors import Malformed, Rejected
 from analyzers.oci import Descriptor, Digest, Index, Platform, is_attestation, parse_manifest
 from service.blobs import collect, file_chunks, verified
 from service.errors import SourceError
+from service.registry.reference import parse_image_name
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
 from service.sources.manifests import images_of
 from service.sources.settings import LayoutSettings
@@ -21,6 +24,9 @@ from service.sources.settings import LayoutSettings
 DOCUMENT_BYTES = 8 << 20
 FULL_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
+RELIST_SECONDS = 60.0
+"""Pause between two full listings; between them only what changed is told."""
+TAG_CHARACTERS = 255
 REGISTRY = "oci-layout"
 """What stands in the registry label of an image that has no registry."""
 _Stamp = tuple[int, int, int]
@@ -31,23 +37,33 @@ class LayoutSource:
 
     kind = "layout"
 
-    def __init__(self, settings: LayoutSettings) -> None:
+    def __init__(
+        self, settings: LayoutSettings, *, relist_seconds: float = RELIST_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = settings.source_name
         self._root = Path(settings.path)
         self._poll_seconds = settings.poll_seconds
+        self._relist_seconds = relist_seconds
+        self._clock = clock
 
     async def events(self) -> AsyncIterator[ImageEvent]:
-        """Lists every layout, then only those whose index.json changed. Raises SourceError when the folder is not there."""
+        """Lists every layout, and between listings tells only of those whose index.json changed.
+
+        Raises SourceError when the folder is not there.
+        """
         stamps: dict[Path, _Stamp] = {}
         shown: dict[Path, list[Sighting]] = {}
-        first = True
+        listing_at = self._clock()
         while True:
+            listing = self._clock() >= listing_at
             now = await asyncio.to_thread(self._stamps)
             for folder in [known for known in shown if known not in now]:
                 for sighting in shown.pop(folder):
                     yield ImageEvent(EventKind.GONE, sighting)
             for folder, stamp in now.items():
                 if stamps.get(folder) == stamp:
+                    for sighting in shown[folder] if listing else ():
+                        yield ImageEvent(EventKind.APPEARED, sighting)
                     continue
                 sightings = await self._list(folder)
                 if sightings is None:
@@ -60,9 +76,10 @@ class LayoutSource:
                 for sighting in sightings:
                     yield ImageEvent(EventKind.APPEARED, sighting)
             stamps = {folder: stamp for folder, stamp in stamps.items() if folder in now}
-            if first:
-                yield ImageEvent(EventKind.LISTED)
-                first = False
+            if listing:
+                # What cannot be read at the moment is not known to have gone.
+                yield ImageEvent(EventKind.LISTED if stamps == now else EventKind.LISTED_PARTIALLY)
+                listing_at = self._clock() + self._relist_seconds
             await asyncio.sleep(self._poll_seconds)
 
     def _stamps(self) -> dict[Path, _Stamp]:
@@ -94,10 +111,10 @@ class LayoutSource:
         return list(dict.fromkeys(self._sighting(folder, row) for row in rows))
 
     def _sighting(self, folder: Path, row: Descriptor) -> Sighting:
-        full = row.annotations.get(FULL_NAME, "")
-        tag = row.annotations.get(REF_NAME, "") or full.rpartition(":")[2]
+        tag = row.annotations.get(REF_NAME, "") or _tag_in(row.annotations.get(FULL_NAME, ""))
         repository = str(folder.relative_to(self._root))
-        return Sighting(self.name, REGISTRY, self._root.name if repository == "." else repository, tag, row.digest)
+        named = self._root.resolve().name if repository == "." else repository
+        return Sighting(self.name, REGISTRY, named, tag if len(tag) <= TAG_CHARACTERS else "", row.digest)
 
     def _folder(self, sighting: Sighting) -> Path:
         nested = self._root / sighting.repository
@@ -129,7 +146,7 @@ class LayoutSource:
 
     def _blob(self, folder: Path, digest: str, size: int | None = None) -> AsyncIterator[bytes]:
         checked = Digest(digest)
-        return verified(file_chunks(folder / "blobs" / checked.algorithm / checked.hex), digest, size)
+        return verified(file_chunks(folder / "blobs" / checked.algorithm / checked.hex, may_come=True), digest, size)
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         folder = self._folder(image.sighting)
@@ -139,6 +156,13 @@ class LayoutSource:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+
+def _tag_in(full_name: str) -> str:
+    try:
+        return parse_image_name(full_name).tag if full_name else ""
+    except Malformed:
+        return ""
 
 
 def _named(sighting: Sighting) -> tuple[str, str, str]:

@@ -19,6 +19,7 @@ import msgspec
 from tests.make.images import INDEX, MANIFEST, Image, index_of, manifest_of
 from tests.make.layers import sha256
 
+TLS_HELLO = b"\x16"
 REASONS = {200: "OK", 206: "Partial Content", 401: "Unauthorized", 404: "Not Found", 416: "Range Not Satisfiable"}
 
 
@@ -99,8 +100,10 @@ class FakeRegistry:
         self.blobs: dict[str, bytes] = {}
         self.page_size = 1000
         self.connections = 0
+        """How many were ever made."""
+        self.open = set[asyncio.StreamWriter]()
+        """Those that are open."""
         self._faults: list[_Fault] = []
-        self._writers: set[asyncio.StreamWriter] = set()
 
     def push(self, name: str, *images: Image, compression: str = "gzip") -> str:
         """Puts images under `repository:tag`; several become an index. Gives the digest of what the tag names."""
@@ -138,7 +141,7 @@ class FakeRegistry:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
-        self._writers.add(writer)
+        self.open.add(writer)
         try:
             while (request := await _read_request(reader)) is not None:
                 self.requests.append(request)
@@ -147,7 +150,7 @@ class FakeRegistry:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away, which is its right
         finally:
-            self._writers.discard(writer)
+            self.open.discard(writer)
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
@@ -207,12 +210,14 @@ class FakeRegistry:
 
     def hang_up(self) -> None:
         """Cuts every connection."""
-        for writer in self._writers:
+        for writer in self.open:
             writer.transport.abort()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
-    line = (await reader.readline()).decode("latin-1").split()
+    if (first := await reader.read(1)) == TLS_HELLO:
+        return None
+    line = (first + await reader.readline()).decode("latin-1").split()
     if len(line) < 2:
         return None
     headers: dict[str, str] = {}
