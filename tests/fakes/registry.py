@@ -240,3 +240,26 @@ async def serving(tls: ssl.SSLContext | None = None, registry: FakeRegistry | No
         server.close()
         registry.hang_up()
         await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def serving_raw(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
+    """A server of raw sockets on a free port, which is given; every connection ends with it."""
+    tasks: set[asyncio.Task[object]] = set()
+
+    async def kept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with contextlib.suppress(ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(kept, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
