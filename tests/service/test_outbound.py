@@ -22,7 +22,8 @@ from service.outbound import RATE_BYTES, RATE_WINDOW_SECONDS, REDIRECTS, HostPol
 from service.registry.client import TRIES, RegistryClient
 from service.registry.credentials import Credentials
 from tests.fakes.clock import Clock
-from tests.fakes.registry import Answer, FakeRegistry, Request, serving, serving_raw
+from tests.fakes.registry import FakeRegistry, serving
+from tests.fakes.server import Answer, Request, serving_raw
 from tests.make.certificates import Authority
 from tests.make.images import Image
 from tests.make.layers import sha256, tar_of

@@ -13,7 +13,8 @@ from yarl import URL
 from service.errors import SourceError
 from service.outbound import HostPolicy, Outbound
 from service.registry.credentials import Credentials
-from tests.fakes.registry import FakeRegistry, serving, serving_raw
+from tests.fakes.registry import FakeRegistry, serving
+from tests.fakes.server import serving_raw
 from tests.make.certificates import Authority
 from tests.make.images import Image
 from tests.make.layers import tar_of

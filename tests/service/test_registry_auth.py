@@ -20,7 +20,8 @@ from tests import registry as real
 from tests import token_server
 from tests.conftest import absent
 from tests.fakes.clock import Clock
-from tests.fakes.registry import Answer, FakeRegistry, Request, challenge, error, serving
+from tests.fakes.registry import FakeRegistry, challenge, error, serving
+from tests.fakes.server import Answer, Request
 from tests.make.images import Image
 from tests.make.layers import sha256, tar_of
 from tests.service.clients import Keyring, Names, connected

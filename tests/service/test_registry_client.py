@@ -13,7 +13,8 @@ from service.errors import SourceError
 from service.registry import client as client_module
 from service.registry.client import PARALLEL, RegistryClient
 from tests.fakes.clock import Clock
-from tests.fakes.registry import Answer, FakeRegistry, Raw, Request, error, serving
+from tests.fakes.registry import FakeRegistry, error, serving
+from tests.fakes.server import Answer, Raw, Request
 from tests.make.images import MANIFEST, Image
 from tests.make.layers import sha256, tar_of
 from tests.service.clients import connected

@@ -12,7 +12,8 @@ from service.errors import SourceError
 from service.registry.client import PARALLEL, TRIES, RegistryClient
 from service.registry.patience import BREAKER_FAILURES, BREAKER_SECONDS, retry_after
 from tests.fakes.clock import Clock
-from tests.fakes.registry import Answer, FakeRegistry, Request, error, serving
+from tests.fakes.registry import FakeRegistry, error, serving
+from tests.fakes.server import Answer, Request
 from tests.make.images import Image
 from tests.make.layers import tar_of
 from tests.service.clients import Names, connected

@@ -23,7 +23,8 @@ from service.worker import Pool
 from tests import registry as real
 from tests.conftest import absent
 from tests.fakes.clock import Clock
-from tests.fakes.registry import Answer, FakeRegistry, error, serving
+from tests.fakes.registry import FakeRegistry, error, serving
+from tests.fakes.server import Answer
 from tests.fakes.sink import Kept
 from tests.make.images import CONFIG, INDEX, MANIFEST, Image, index_of, manifest_of
 from tests.make.layers import script, sha256, tar_of
