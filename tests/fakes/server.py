@@ -80,8 +80,8 @@ class FakeServer:
         self.requests: list[Request] = []
         self.connections = 0
         """How many were ever made."""
-        self.open = set[asyncio.StreamWriter]()
-        """Those that are open."""
+        self.open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
+        """Those that are open, and who serves them."""
         self._faults: list[_Fault] = []
 
     def honest(self, request: Request) -> Answer | Raw:
@@ -107,16 +107,16 @@ class FakeServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
-        self.open.add(writer)
+        self.open[writer] = asyncio.current_task()
         try:
             while (request := await _read_request(reader)) is not None:
                 self.requests.append(request)
                 if not await self._answer(request, writer):
                     return
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client went away, which is its right
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client went away, which is its right, or the test is over
         finally:
-            self.open.discard(writer)
+            self.open.pop(writer, None)
             writer.close()
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
@@ -140,8 +140,10 @@ class FakeServer:
 
     def hang_up(self) -> None:
         """Cuts every connection."""
-        for writer in self.open:
+        for writer, task in list(self.open.items()):
             writer.transport.abort()
+            if task is not None:
+                task.cancel()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -183,7 +185,7 @@ async def serving_raw(serve: Callable[[asyncio.StreamReader, asyncio.StreamWrite
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             await serve(reader, writer)
         writer.close()
 
