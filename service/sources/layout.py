@@ -16,7 +16,7 @@ from analyzers.errors import Malformed, Rejected
 from analyzers.oci import Descriptor, Digest, Index, Platform, is_attestation, parse_manifest
 from service.blobs import collect, file_chunks, verified
 from service.errors import SourceError
-from service.registry.reference import parse_image_name
+from service.registry.reference import is_tag, parse_image_name
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
 from service.sources.manifests import images_of
 from service.sources.settings import LayoutSettings
@@ -26,7 +26,7 @@ FULL_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
 RELIST_SECONDS = 60.0
 """Pause between two full listings; between them only what changed is told."""
-TAG_CHARACTERS = 255
+NAME_CHARACTERS = 512
 REGISTRY = "oci-layout"
 """What stands in the registry label of an image that has no registry."""
 _Stamp = tuple[int, int, int]
@@ -107,14 +107,10 @@ class LayoutSource:
             return None
         if not isinstance(index, Index):
             return None
-        rows = [row for row in index.manifests if not is_attestation(row)]
-        return list(dict.fromkeys(self._sighting(folder, row) for row in rows))
-
-    def _sighting(self, folder: Path, row: Descriptor) -> Sighting:
-        tag = row.annotations.get(REF_NAME, "") or _tag_in(row.annotations.get(FULL_NAME, ""))
         repository = str(folder.relative_to(self._root))
         named = self._root.resolve().name if repository == "." else repository
-        return Sighting(self.name, REGISTRY, named, tag if len(tag) <= TAG_CHARACTERS else "", row.digest)
+        rows = _tagged([row for row in index.manifests if not is_attestation(row)])
+        return [Sighting(self.name, REGISTRY, named, tag, row.digest) for tag, row in rows]
 
     def _folder(self, sighting: Sighting) -> Path:
         nested = self._root / sighting.repository
@@ -158,11 +154,32 @@ class LayoutSource:
         """Nothing is held open."""
 
 
-def _tag_in(full_name: str) -> str:
+def _tagged(rows: list[Descriptor]) -> list[tuple[str, Descriptor]]:
+    """Each image with its tag, every tag once: of two with one tag the last counts, unless their whole names tell them apart."""
+    stated = [_stated_name(row) for row in rows]
+    names: dict[str, set[str]] = {}
+    for name in stated:
+        names.setdefault(_tag_in(name), set()).add(name)
+    found: dict[str, tuple[str, Descriptor]] = {}
+    for row, name in zip(rows, stated, strict=True):
+        tag = _tag_in(name)
+        tag = name if len(names[tag]) > 1 else tag
+        found[tag or row.digest] = (tag, row)
+    return list(found.values())
+
+
+def _stated_name(row: Descriptor) -> str:
+    """What a writer called an image: skopeo a tag, BuildKit a whole name, containerd both. Empty when it says nothing usable."""
+    name = row.annotations.get(REF_NAME, "") or row.annotations.get(FULL_NAME, "")
+    return name if len(name) <= NAME_CHARACTERS else ""
+
+
+def _tag_in(name: str) -> str:
+    """The tag in a name, which may be only that; what is neither a tag nor the name of an image is kept as it is."""
     try:
-        return parse_image_name(full_name).tag if full_name else ""
+        return name if is_tag(name) or not name else parse_image_name(name).tag
     except Malformed:
-        return ""
+        return name
 
 
 def _named(sighting: Sighting) -> tuple[str, str, str]:
