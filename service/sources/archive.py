@@ -1,15 +1,16 @@
 """Archives on disk: `docker save` and the tar of an OCI layout. The outer tar is parsed in a worker; blobs are read in place.
 
-One pass tells where each member lies and gives the small JSON documents; layers are then ranges of the file.
+One pass tells where each member lies and gives the small JSON documents; layers are then ranges of the file. In an archive that
+is compressed as a whole nothing can be found by its place, so it goes to a worker once more, with all its layers.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from analyzers.compression import PLAIN
 from analyzers.errors import Rejected
 from analyzers.oci import Descriptor, Digest, Index, Platform, load_json, parse_config, parse_manifest
 from service.blobs import collect, file_chunks, verified
@@ -29,6 +30,8 @@ class Archive(Protocol):
     def links(self) -> Mapping[str, str]: ...
     @property
     def members(self) -> Mapping[str, tuple[int, int]]: ...
+    @property
+    def compression(self) -> str: ...
 
 
 IndexArchive = Callable[[AsyncIterator[bytes]], Awaitable[Archive]]
@@ -92,7 +95,7 @@ class ArchiveSource:
         if len(config.diff_ids) != len(names):
             raise Rejected("config-mismatch", f"{len(names)} layers but {len(config.diff_ids)} diff IDs")
         layers = tuple(
-            LayerSource(diff_id=diff_id, size_bytes=self._place(archive, name)[1])
+            LayerSource(diff_id=diff_id, size_bytes=self._place(archive, name)[1] if _in_place(archive) else 0)
             for name, diff_id in zip(names, config.diff_ids, strict=True)
         )
         return ImageSource(sighting, config.platform, "", sha256(body), body, config, layers)
@@ -111,7 +114,10 @@ class ArchiveSource:
 
     def _blob(self, archive: Archive, digest: str, size: int | None = None) -> AsyncIterator[bytes]:
         checked = Digest(digest)
-        offset, length = self._place(archive, f"blobs/{checked.algorithm}/{checked.hex}")
+        name = f"blobs/{checked.algorithm}/{checked.hex}"
+        if name in archive.documents:
+            return verified(_pieces(archive.documents[name]), digest, size)
+        offset, length = self._place(archive, name)
         return verified(file_chunks(self._path, offset, length), digest, size)
 
     def _place(self, archive: Archive, name: str) -> tuple[int, int]:
@@ -121,11 +127,14 @@ class ArchiveSource:
                 return archive.members[name]
             if name not in archive.links:
                 break
-            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), archive.links[name]))
+            name = archive.links[name]
         raise SourceError(f"{self._path} lacks {name}", temporary=False, code="not-found")
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         archive = await self._opened()
+        if not _in_place(archive):
+            await sink.archive(file_chunks(self._path))
+            return
         names = self._layer_names(archive, image)
         for index in sorted(wanted):
             layer = image.layers[index]
@@ -145,3 +154,12 @@ class ArchiveSource:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+
+def _in_place(archive: Archive) -> bool:
+    """Whether members can be read where they lie."""
+    return archive.compression == PLAIN
+
+
+async def _pieces(document: bytes) -> AsyncIterator[bytes]:
+    yield document
