@@ -97,6 +97,16 @@ class LoaderFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     preload_path: bytes = b""
     lib_token: bytes = b""
     """Value of $LIB, such as b"lib/x86_64-linux-gnu" or b"lib64"."""
+    path_file: bytes = b""
+    """musl's path file as compiled in, without the prefix: b"/etc/ld-musl-x86_64.path" (M6)."""
+    linker: bytes = b""
+    """gcompat: the musl loader it hands over to (M52)."""
+    preloaded: bytes = b""
+    """gcompat: the library it has preloaded."""
+    loader_name: bytes = b""
+    """gcompat: the name it gives the musl loader, that of glibc's."""
+    hwcaps: tuple[bytes, ...] = ()
+    """glibc: sub-directories of glibc-hwcaps that it knows, best first; empty where it knows none (G41)."""
 
 
 class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -187,6 +197,8 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """Exports both __libc_start_main and stdin (M13)."""
     defects: tuple[str, ...] = ()
     """Named defects such as `truncated-header`, `bad-dynamic:DT_STRTAB`, `needed-limit`; sorted."""
+    text_relocations: bool = False
+    """Says DT_TEXTREL or DF_TEXTREL, and some relocation does write into a segment without write permission."""
 
 
 class SymbolFlag(enum.IntFlag):
@@ -206,6 +218,8 @@ class SymbolFlag(enum.IntFlag):
     IFUNC = 64
     LOW_INDEX = 128
     """Export: version index 0, 1 or 2 (G48: accepted by unversioned references even if hidden)."""
+    VALUELESS = 4
+    """Export: SHN_ABS with value 0, which glibc finds and musl does not (the bit of START means this on exports)."""
 
 
 class SymbolFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -223,6 +237,24 @@ class SymbolFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     export_names: bytes = b""
     export_versions: bytes = b""
     export_flags: bytes = b""
+    plt_names: bytes = b""
+    """Undefined functions whose value is their PLT entry: they satisfy references that are not PLT's (G47, M23)."""
+    hidden_names: bytes = b""
+    """Defined with hidden or internal visibility and yet reachable: musl does not look at visibility (M23)."""
+    own_names: bytes = b""
+    """Symbols that the object defines and relocates but that no lookup finds in it: IFUNC, `sym@V`, without a hash."""
+    relocation_kinds: tuple[int, ...] = ()
+    """Types of the runs below, at most 255."""
+    relocation_symbols: bytes = b""
+    """Runs of relocations in the order DT_JMPREL, DT_REL, DT_RELA (on MIPS the global GOT first), u32 each: 0 when the lookup
+    cannot fail, else one more than the position among the imports and, behind them, `own_names`. Empty in a file with more
+    than a million runs."""
+    relocation_kind_indexes: bytes = b""
+    """Index into `relocation_kinds`, one byte a run."""
+    relocation_counts: bytes = b""
+    """Relocations of each run, u32."""
+    relocation_plt_runs: int = 0
+    """How many of the runs come from DT_JMPREL."""
 
 
 class Unread(msgspec.Struct, frozen=True, array_like=True):

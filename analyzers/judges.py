@@ -10,8 +10,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
-from analyzers.finding import Finding, LayerSummary, Reason, Report, Severity, State, Verdict, show
+from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
@@ -30,9 +31,9 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 1),
+    Judge("start", 2),
     Judge("layers", 1),
-    Judge("size", 1),
+    Judge("size", 2),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -67,8 +68,12 @@ def judge_image(
     if incomplete:
         rule = RULES["image.not-wholly-read"]
         findings.append(Finding(rule.id, rule.severity, f"{rule.title}: {incomplete[0]}", why=rule.why, remedies=(rule.remedy,)))
-    size = measure(rootfs)
+    weighing = Weighing()
+    size = measure(rootfs, weighing)
+    weights = weighing.finish()
     findings.extend(_waste_findings(size))
+    findings.extend(_content_findings(weights.contents))
+    findings.extend(_double_findings(weights.doubles))
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -81,10 +86,15 @@ def judge_image(
         layers=tuple(_summaries(config, layers, size)),
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
+        x86_level=_x86_level(start, rootfs),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
         elf_files=size.elf_files,
+        directories=weights.directories,
+        biggest=weights.biggest,
+        contents=weights.contents,
+        doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
         assumptions=_ASSUMPTIONS,
@@ -152,6 +162,23 @@ def _waste_findings(size: ImageSize) -> Iterator[Finding]:
             yield Finding(rule.id, rule.severity, text, layer=index, why=rule.why, remedies=(rule.remedy,))
 
 
+def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
+    for each in contents:
+        if each.size_bytes < _WASTE_FLOOR:
+            continue
+        rule = RULES["size." + each.kind]
+        text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
+        yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
+
+
+def _double_findings(doubles: Sequence[Weight]) -> Iterator[Finding]:
+    rule = RULES["size.duplicate-files"]
+    for each in doubles:
+        if each.size_bytes >= _WASTE_FLOOR:
+            text = f"The same content stands at {each.files} paths; one would spare {each.size_bytes / 1e6:.1f} MB"
+            yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(rule.remedy,))
+
+
 def _incomplete(layers: Sequence[LayerFacts]) -> Iterator[str]:
     for index, facts in enumerate(layers):
         for unread in facts.unread[:_SHOWN_NOTES]:
@@ -209,3 +236,16 @@ def _libc(start: Start, rootfs: Rootfs) -> str:
         return "none"
     facts = rootfs.elf(executed.program)
     return "static" if facts is not None and facts.interp is None else "none"
+
+
+def _x86_level(start: Start, rootfs: Rootfs) -> int:
+    """The highest level that the property notes of the program, its loader and its libraries need (G50)."""
+    if start.execution is None or start.execution.program is None:
+        return 0
+    nodes = [start.execution.program, start.execution.interp]
+    nodes += [each.node for each in start.loaded.objects] if start.loaded is not None else []
+    needed = 0
+    for node in nodes:
+        facts = None if node is None else rootfs.elf(node)
+        needed |= 0 if facts is None else facts.x86_isa_needed
+    return (needed & 0xF).bit_length()

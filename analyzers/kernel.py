@@ -82,6 +82,8 @@ class Execution(msgspec.Struct, frozen=True):
     """The ELF file mapped as the main program: the script's interpreter where a script was run."""
     opened_as: bytes = b""
     """The path the kernel opened it by."""
+    execfn: bytes = b""
+    """AT_EXECFN: the path that was given to execve."""
     argv: tuple[bytes, ...] = ()
     interp: Node | None = None
     interp_name: bytes = b""
@@ -153,9 +155,10 @@ def execute(
             return Execution(tuple(steps), error="ELOOP", cause="script.too-deep", subject=subject, script=script)
         head = rootfs.head(node)
         if head is None:
-            return execute_elf(
+            executed = execute_elf(
                 rootfs, steps, node, wanted, vector, level, script, creds, cwd=cwd, profile=profile, architecture=architecture
             )
+            return msgspec.structs.replace(executed, execfn=path)
         line = read_script_line(head)
         if line.refused:
             steps[-1] = _fail(steps[-1], Outcome.UNUSABLE, line.refused)

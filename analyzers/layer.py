@@ -303,7 +303,8 @@ class _ElfSink:
         visitor.elf[digest] = result.facts
         if result.symbols is None:
             return
-        visitor.symbol_bytes += len(result.symbols.import_names) + len(result.symbols.export_names)
+        symbols = result.symbols
+        visitor.symbol_bytes += len(symbols.import_names) + len(symbols.export_names) + 2 * len(symbols.relocation_symbols)
         if visitor.symbol_bytes > visitor.limits.layer_symbol_bytes:
             visitor.unreadable(self._path, "symbol-limit")
             return

@@ -346,6 +346,10 @@ def list_objects(
     else:
         program = start.execution.program if start.execution is not None else None
         wanted = [b"/" + program.path] if program is not None else []
+        if program is None:
+            # The start ends before any program is mapped; that is what the loader would have been spared.
+            name = show(start.argv[0]) if start.argv else ""
+            yield ObjectListing(path=name, verdict=start.state, error=show(start.message) or start.why_unknown)
     for path in wanted:
         yield _list_object(rootfs, path, start, config, profile)
 

@@ -206,6 +206,7 @@ def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd:
             interp=executed.interp,
             interp_name=executed.interp_name,
             profile=profile,
+            execfn=executed.execfn,
         )
     )
 

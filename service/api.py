@@ -18,7 +18,8 @@ from msgspec import Meta
 from analyzers.errors import Malformed
 from analyzers.finding import Finding, LayerSummary, Report, Severity
 from service.errors import StoreError
-from service.fleet import MAX_PAGE, FindingCount, FleetPage, FleetQuery, FleetRow
+from service.fleet import MAX_PAGE, FleetPage, FleetQuery, FleetRow
+from service.risk import FindingCount
 from service.routes import Call, Problem, Refused, Route, Site, json_response
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Most items on a page.")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 import time
@@ -188,7 +189,7 @@ class Outbound:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Mapping[str, str] | None = None
+        self, method: str, url: URL, headers: Mapping[str, str] | None = None, data: Mapping[str, str] | bytes | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One answer, redirects followed. Raises SourceError for everything that stands between us and an answer."""
         sent = dict(headers or {})
@@ -218,9 +219,9 @@ class Outbound:
         return paced(response.content, response.url.host or "", self._idle_seconds, self._clock)
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | None
+        self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | bytes | None
     ) -> aiohttp.ClientResponse:
-        host = url.host
+        place = f"{url.host}:{url.explicit_port}" if url.explicit_port else url.host
         try:
             proxy = _proxy_for(url)
             async with asyncio.timeout(self._header_seconds):
@@ -228,17 +229,17 @@ class Outbound:
                     method, url, headers=headers, data=data, allow_redirects=False, proxy=proxy
                 )
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError) as error:
-            raise SourceError(f"{host}: TLS: {_tls_words(error)}", code="tls") from error
+            raise SourceError(f"{place}: TLS: {_tls_words(error)}", code="tls") from error
         except TimeoutError as error:
-            raise SourceError(f"{host} does not answer", code="slow") from error
+            raise SourceError(f"{place} does not answer", code="slow") from error
         except aiohttp.ClientHttpProxyError as error:
-            _refuse(f"{host} cannot be reached: the proxy answers {error.status}")
+            _refuse(f"{place} cannot be reached: the proxy answers {error.status}")
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL):
-            _refuse(f"{host} answers with something that is not HTTP")
+            _refuse(f"{place} answers with something that is not HTTP")
         except (aiohttp.ClientError, OSError) as error:
-            raise SourceError(f"{host} cannot be reached: {_first_line(error)}") from error
+            raise SourceError(f"{place} cannot be reached: {_why_unreached(error)}") from error
         except ValueError:
-            _refuse(f"{host} cannot be asked: its address or the proxy's is malformed")
+            _refuse(f"{place} cannot be asked: its address or the proxy's is malformed")
 
     async def close(self) -> None:
         """Closes every connection."""
@@ -305,6 +306,15 @@ def _tls_words(error: BaseException) -> str:
     """What is wrong with a certificate, or with the handshake."""
     inner = getattr(error, "certificate_error", error)
     return getattr(inner, "verify_message", "") or _first_line(error)
+
+
+def _why_unreached(error: BaseException) -> str:
+    """The system's own words where it has some, such as "Connection refused"."""
+    cause = getattr(error, "os_error", error)
+    number = getattr(cause, "errno", None)
+    if isinstance(cause, socket.gaierror):
+        return cause.strerror or _first_line(error)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,10 +18,11 @@ import msgspec
 from aiohttp import web
 from markupsafe import Markup, escape
 
-from analyzers.finding import LayerSummary, Report, Severity, Stage, Step
+from analyzers.finding import LayerSummary, Report, Severity
 from service import api
 from service.fleet import FleetQuery, Standing, short_digest
 from service.routes import Call, Refused, Route, Site
+from service.words import ACTION_WORDS, REASON_WORDS, STAGE_WORDS, human_bytes, instruction, tree
 
 HERE = Path(__file__).resolve().parent
 STATIC = {
@@ -32,46 +33,12 @@ STATIC = {
 PAGE_ROWS = 50
 BAR_WIDTH = 1000
 MIN_BAR = 3
-MAX_TREE_DEPTH = 12
 STANDING_WORDS = {
     Standing.FAILS: "will not start",
     Standing.UNKNOWN: "undecided",
     Standing.WAITING: "waiting",
     Standing.STARTS: "starts",
     Standing.ARTIFACT: "not an image",
-}
-STAGE_WORDS = {
-    Stage.CONFIG: "settings: the engine refuses the configuration",
-    Stage.LOOKUP: "lookup: the runtime does not find the program",
-    Stage.EXECVE: "exec: the kernel refuses the program",
-    Stage.LOAD: "load: the dynamic loader gives up",
-    Stage.CRASH: "crash: it dies before its first own instruction",
-    Stage.STARTED: "started: its own code runs",
-}
-REASON_WORDS = {
-    "interpreter_absent": "loader or interpreter absent",
-    "library_absent": "library absent",
-    "version": "version too old",
-    "symbol": "symbol missing",
-    "architecture": "wrong architecture",
-    "user": "user unknown",
-    "path": "program not found",
-    "permission": "permission denied",
-    "script": "broken script",
-    "runtime": "refused by the runtime",
-    "other": "other",
-}
-ACTION_WORDS = {
-    "lookup": "program",
-    "exec": "exec",
-    "interpreter": "interpreter",
-    "loader": "loader",
-    "library": "library",
-    "preload": "preload",
-    "version": "version",
-    "symbol": "symbol",
-    "user": "user",
-    "workdir": "working directory",
 }
 
 
@@ -91,14 +58,6 @@ class ImageView(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The query of an image page: set after a rescan was asked for."""
 
     queued: int = 0
-
-
-class Branch(msgspec.Struct):
-    """A step of the start chain and what its result asked for in turn."""
-
-    step: Step
-    children: list[Branch]
-    ok: bool
 
 
 class Slice(msgspec.Struct, frozen=True):
@@ -232,32 +191,6 @@ def make_renderer(version: str) -> Callable[..., str]:
     return render
 
 
-def tree(steps: Sequence[Step]) -> list[Branch]:
-    """Steps hung below the step that found the object they are wanted by; order is kept, failures shine through."""
-    roots: list[Branch] = []
-    by_path: dict[str, tuple[Branch, int]] = {}
-    for step in steps:
-        branch = Branch(step, [], step.ok)
-        parent = by_path.get(step.by) if step.by else None
-        depth = 0
-        if parent is None or parent[1] >= MAX_TREE_DEPTH:
-            roots.append(branch)
-        else:
-            parent[0].children.append(branch)
-            depth = parent[1] + 1
-        if step.path and step.path not in by_path:
-            by_path[step.path] = (branch, depth)
-    for root in roots:
-        _settle(root)
-    return roots
-
-
-def _settle(branch: Branch) -> bool:
-    for child in branch.children:
-        branch.ok = _settle(child) and branch.ok
-    return branch.ok
-
-
 def slices(layers: Sequence[LayerSummary], compressed: Sequence[int] = ()) -> list[Slice]:
     """Layers side by side, as wide as they are big; none so narrow that it cannot be seen."""
     total = sum(layer.size_bytes for layer in layers) or 1
@@ -274,29 +207,6 @@ def slices(layers: Sequence[LayerSummary], compressed: Sequence[int] = ()) -> li
         )
         x += width
     return cut
-
-
-def instruction(created_by: str) -> str:
-    """A build instruction as its author wrote it, without what builders add."""
-    text = created_by.strip().removesuffix("# buildkit").strip()
-    if "#(nop)" in text:
-        return text.partition("#(nop)")[2].strip()
-    if text.startswith("|"):
-        # Classic builders put "|2 A=1 B=2 " before a RUN with build arguments.
-        _, _, text = text.partition(" /bin/sh -c ")
-        text = "/bin/sh -c " + text if text else created_by
-    if text.startswith("/bin/sh -c "):
-        return "RUN " + text.removeprefix("/bin/sh -c ").strip()
-    return text.replace("RUN /bin/sh -c ", "RUN ", 1) or "(no record)"
-
-
-def human_bytes(count: float) -> str:
-    """Powers of a thousand, three digits: 13.9 MB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 999.5 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")
 
 
 def ago(at: float) -> str:

@@ -63,6 +63,8 @@ class Examiner:
         self._flights: dict[str, asyncio.Event] = {}
         self.cache_hits = 0
         """Layers that were known already, counted an image each."""
+        self.shared_reads = 0
+        """Layers that were being read for another image already, counted an image each."""
 
     async def examine(
         self,
@@ -145,7 +147,7 @@ class Examiner:
             if len(layers) == len(known):
                 await self.memory.touch({layer.key for layer in layers})
                 return layers
-            mine, others = self._claim(visit.image, [index for index, layer in enumerate(known) if layer is None])
+            mine, others = self._claim(visit, [index for index, layer in enumerate(known) if layer is None])
             if mine:
                 await self._fly(source, visit, mine)
             for flight in others:
@@ -163,20 +165,24 @@ class Examiner:
         found = await self.memory.find_layer(diff_id, FACTS_VERSION) if diff_id else None
         if found is not None:
             if visit.pin(self.memory, found.key) and index not in visit.read:
-                self.cache_hits += 1
+                if index in visit.shared:
+                    self.shared_reads += 1
+                else:
+                    self.cache_hits += 1
                 visit.tell(index, layer.size_bytes, "known")
             return found
         if layer.digest and (refused := await self.memory.refusal(layer.digest, FACTS_VERSION)):
             raise Rejected(refused.code, refused.detail)
         return None
 
-    def _claim(self, image: ImageSource, absent: Sequence[int]) -> tuple[list[int], list[asyncio.Event]]:
+    def _claim(self, visit: Visit, absent: Sequence[int]) -> tuple[list[int], list[asyncio.Event]]:
         """Which absent layers are ours to read, and whose flights to wait for."""
         mine, others = [], []
         for index in absent:
-            name = _name(image.layers[index])
+            name = _name(visit.image.layers[index])
             if name in self._flights:
                 others.append(self._flights[name])
+                visit.shared.add(index)
             else:
                 self._flights[name] = asyncio.Event()
                 mine.append(index)
@@ -237,6 +243,8 @@ class Visit:
         self.image = image
         self.pinned: list[str] = []
         self.read: set[int] = set()
+        self.shared: set[int] = set()
+        """Layers that another image was found reading."""
         self.bytes_read = 0
         self._progress = progress
 

@@ -16,7 +16,8 @@ import msgspec
 from aiohttp import web
 
 from service.fleet import Fleet
-from service.metrics import Exposition, Metrics
+from service.image_samples import Exposition
+from service.metrics import Metrics
 from service.sources import LayerSource, Sighting
 
 MAX_BODY_BYTES = 1 << 20

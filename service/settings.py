@@ -22,6 +22,8 @@ from msgspec import Meta
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
+from service.notices import WebhookSettings
+from service.owners import OwnerSettings
 from service.secret import Secret, SecretFrom
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
@@ -59,6 +61,8 @@ class ListenSettings(msgspec.Struct, frozen=True):
     """Address to listen on. Anything but loopback needs tokens or `auth = "none"`."""
     port: Port = 8736
     """TCP port; 0 lets the machine choose, and the choice is printed."""
+    public_url: str = ""
+    """Address by which people reach the pages, such as `https://enoent.example`; links in webhooks and the feed begin with it."""
     auth: Literal["", "none"] = ""
     """`none` says that this port is guarded by something else, such as a proxy."""
 
@@ -141,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Docker engines to watch."""
     layouts: tuple[LayoutSettings, ...] = (LayoutSettings(missing_ok=True),)
     """Folders of OCI image layouts to watch."""
+    owners: tuple[OwnerSettings, ...] = ()
+    """Whose images are whose; the first pattern that fits counts."""
+    webhooks: tuple[WebhookSettings, ...] = ()
+    """Who is told of changes."""
     demo: bool = True
     """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()
@@ -174,7 +182,7 @@ def load_settings(
     origins: dict[str, str] = {}
     for key, name in _env_keys():
         if name in env:
-            _put(data, key, _from_env(key, env[name]))
+            _put(data, key, from_text(key, env[name]))
             origins[key] = name
     _refuse_unknown_env(env)
     for key, value in (flags or {}).items():
@@ -242,7 +250,8 @@ def _env_keys() -> Iterator[tuple[str, str]]:
             yield key, ENV_PREFIX + key.replace(".", "_").upper()
 
 
-def _from_env(key: str, text: str) -> object:
+def from_text(key: str, text: str) -> object:
+    """A value as it is written in the environment or in a flag: lists are parted by commas."""
     hint = dict(described())[key]
     if typing.get_origin(hint) in (tuple, list):
         return [part.strip() for part in text.split(",") if part.strip()]

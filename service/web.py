@@ -22,8 +22,10 @@ import structlog
 from aiohttp import hdrs, web
 
 from service import api, pages
+from service.exposition import CONTENT_TYPE
 from service.fleet import Fleet
-from service.metrics import CONTENT_TYPE, Exposition, Metrics
+from service.image_samples import Exposition
+from service.metrics import Metrics
 from service.routes import (
     MAX_BODY_BYTES,
     Access,
@@ -45,6 +47,7 @@ log = structlog.get_logger()
 
 READY_SECONDS = 2.0
 ROUTE = web.RequestKey("route", str)
+CONFIG = web.AppKey("config", dict[str, Any])
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -127,7 +130,14 @@ def make_app(
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _served(site, route), name=None)
     app.cleanup_ctx.append(_keep_fresh(exposition))
+    app[CONFIG] = masked
     return app
+
+
+def show_config(app: web.Application, settings: msgspec.Struct) -> None:
+    """Other settings are in force: /config shows these from now on."""
+    app[CONFIG].clear()
+    app[CONFIG].update(mask(msgspec.to_builtins(settings)))
 
 
 def mask(value: Any, key: str = "") -> Any:

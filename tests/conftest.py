@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests import registry as registries
 from tests.engine import Engine, EngineAbsent, started
 
 
@@ -17,6 +18,10 @@ def absent(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew from what is printed now")
 
 
 @pytest.fixture(scope="session")
@@ -39,5 +44,27 @@ def _engine(config: dict[str, object] | None = None) -> Iterator[Engine]:
         try:
             running = stack.enter_context(started(config))
         except EngineAbsent as error:
+            absent(str(error))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[registries.Registry]:
+    """A registry of this test process, open to everybody; tests push into repositories of their own."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(registries.started())
+        except registries.RegistryAbsent as error:
+            absent(str(error))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded_registry() -> Iterator[registries.Registry]:
+    """A registry that asks for a user name and a password (`credentials`)."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(registries.started(("ann", "s3cret")))
+        except registries.RegistryAbsent as error:
             absent(str(error))
         yield running

@@ -14,7 +14,13 @@ from typing import NamedTuple
 from analyzers.facts import LoaderFacts
 
 RELEASE = re.compile(rb"(?:stable|development) release version (\d+\.\d+(?:\.\d+){0,2})")
+MUSL_PATH_FILE = re.compile(rb"(/etc/ld-musl-[\w.-]{1,32}\.path)\0")
+MUSL_LINKER = re.compile(rb"\0(/[\w./+-]{1,200}/ld-musl-[\w.-]{1,32}\.so\.1)\0")
+GCOMPAT_LIBRARY = re.compile(rb"\0([\w./+-]{0,200}libgcompat\.so[\w.]{0,16}) ?\0")
+GLIBC_LOADER_NAME = re.compile(rb"\0(ld[\w-]{0,40}\.so\.\d)\0")
 MUSL_VERSION = re.compile(rb"\d{1,3}\.\d{1,3}\.\d{1,3}(?:-[\w.-]{1,40})?")
+HWCAPS = re.compile(rb"(?:x86-64-v\d|power\d+|z\d+)(?::(?:x86-64-v\d|power\d+|z\d+))*")
+"""`_dl_hwcaps_subdirs`, the one string that names them all."""
 PATH_BYTES = b"/.+@=~-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEXT_BYTES = 512
 GLIBC_MARK, MUSL_MARK, LIBC_MARK = b"_rtld_global", b"Dynamic Program Loader", b"GNU C Library"
@@ -58,7 +64,8 @@ def identify(data: bytes, traits: Traits) -> Identity:
     if b"gnu_get_libc_version" in traits.exports and LIBC_MARK in data:
         return Identity(libc_version=release(data))
     if {b"__libc_start_main", b"stdin"} <= traits.exports and MUSL_MARK in data:
-        return Identity(loader=LoaderFacts(family="musl", version=musl_version(data)))
+        path_file = first_match(MUSL_PATH_FILE, data)
+        return Identity(loader=LoaderFacts(family="musl", version=musl_version(data), path_file=path_file))
     if soname.startswith((b"ld-uClibc", b"ld64-uClibc")):
         return Identity(loader=LoaderFacts(family="uclibc"))
     if traits.has_interp or traits.needed:
@@ -66,7 +73,7 @@ def identify(data: bytes, traits: Traits) -> Identity:
     if b"CANNOT LINK EXECUTABLE" in data:
         return Identity(loader=LoaderFacts(family="bionic"))
     if b"libgcompat.so" in data and b"--preload" in data and b"--argv0" in data:
-        return Identity(loader=LoaderFacts(family="gcompat"))
+        return Identity(loader=gcompat_stub(data))
     if soname.startswith((b"ld-", b"ld.so", b"ld64.")) or b"_r_debug" in traits.exports:
         return Identity(loader=LoaderFacts(family="unknown"))
     return Identity(static_libc=static_libc(data, traits)) if traits.program and traits.soname is None else Identity()
@@ -88,6 +95,21 @@ def musl_version(data: bytes) -> str:
     return found.decode()
 
 
+def first_match(pattern: re.Pattern[bytes], data: bytes) -> bytes:
+    found = pattern.search(data)
+    return found[1] if found else b""
+
+
+def gcompat_stub(data: bytes) -> LoaderFacts:
+    """The three names that gcompat's build compiles into the stub (M52, gcompat `loader/loader.c`)."""
+    return LoaderFacts(
+        family="gcompat",
+        linker=first_match(MUSL_LINKER, data),
+        preloaded=first_match(GCOMPAT_LIBRARY, data),
+        loader_name=first_match(GLIBC_LOADER_NAME, data),
+    )
+
+
 def glibc_loader(data: bytes) -> LoaderFacts:
     texts = data.split(b"\0")
     dirs = system_dirs(texts)
@@ -98,6 +120,7 @@ def glibc_loader(data: bytes) -> LoaderFacts:
         cache_path=first_path(texts, b"/ld.so.cache"),
         preload_path=first_path(texts, b"/ld.so.preload"),
         lib_token=lib_token(dirs),
+        hwcaps=next((tuple(text.split(b":")) for text in texts if HWCAPS.fullmatch(text)), ()),
     )
 
 

@@ -58,7 +58,7 @@ from analyzers.elf.notes import (
     read_tls,
     stack_executable,
 )
-from analyzers.elf.relocations import Relocations, read_relocations
+from analyzers.elf.relocations import Relocations, read_relocations, writes_text
 from analyzers.elf.symbols import read_symbols, symbol_room
 from analyzers.facts import ElfFacts, Segment, SymbolFacts
 from analyzers.limits import Limits
@@ -304,7 +304,7 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
     symbols = None
     if dynamic is not None:
         said, symbols = read_dynamic_facts(memory, dynamic, layout, header.machine, limits, defects)
-        facts |= said
+        facts |= said | {"text_relocations": said["textrel"] and writes_text(memory, dynamic, layout, segments)}
     marks = exported_marks(symbols)
     traits = Traits(
         soname=read_name(dynamic, DT_SONAME, "DT_SONAME", defects) if dynamic else None,
@@ -337,7 +337,7 @@ def read_dynamic_facts(
     definitions, verdef_version = read_version_definitions(memory, dynamic, layout, limits, defects)
     room = symbol_room(memory, dynamic, layout, limits)
     relocations: Relocations = read_relocations(memory, dynamic, layout, machine, room, defects)
-    symbols = read_symbols(memory, dynamic, layout, machine, relocations.flags, needs, definitions, limits, defects)
+    symbols = read_symbols(memory, dynamic, layout, machine, relocations, needs, definitions, limits, defects)
     said: dict[str, object] = {
         "dynamic": True,
         "soname": read_name(dynamic, DT_SONAME, "DT_SONAME", defects),

@@ -7,9 +7,10 @@ only distinct r_info values are looked at: a relocation costs about 30 ns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from analyzers.elf.bindings import RUN_LIMIT, Run, global_got, runs_of
 from analyzers.elf.dynamic import (
     DT_JMPREL,
     DT_PLTREL,
@@ -24,11 +25,12 @@ from analyzers.elf.dynamic import (
     Dynamic,
 )
 from analyzers.elf.layouts import Layouts, numbers
-from analyzers.elf.memory import Memory
-from analyzers.facts import SymbolFlag
+from analyzers.elf.memory import OVERLAPPING, PT_LOAD, Memory
+from analyzers.facts import Segment, SymbolFlag
 
 START, CALL, COPY = int(SymbolFlag.START), int(SymbolFlag.CALL), int(SymbolFlag.COPY)
 EM_MIPS = 8
+PF_W = 2
 
 JUMP_SLOT = {3: 7, 6: 7, 62: 7, 183: 1026, 40: 22, 20: 21, 21: 21, 22: 11, 243: 5, 258: 5, 8: 127, 2: 21, 18: 21, 43: 21,
              4: 21, 42: 164, 0x9026: 26}  # fmt: skip
@@ -41,6 +43,8 @@ WHOLE_PLT_LAZY = frozenset({20, 21})
 BLOCK = 1 << 16
 TYPE_LIMIT = 256
 RELOCATION_BYTES = 256 << 20
+TEXT_BYTES = 1 << 20
+"""Relocations of text come early in their table; so much of it is looked at for them."""
 
 
 class Relocations(NamedTuple):
@@ -49,6 +53,10 @@ class Relocations(NamedTuple):
     flags: bytearray
     types: tuple[int, ...]
     plt_types: tuple[int, ...]
+    plt_runs: list[Run]
+    """DT_JMPREL in order; on MIPS the global GOT before it."""
+    runs: list[Run]
+    """DT_REL and DT_RELA in order, whole: where DT_JMPREL is the tail of one, once more (musl)."""
 
 
 class Part(NamedTuple):
@@ -58,6 +66,8 @@ class Part(NamedTuple):
     size: int
     addends: bool
     plt: bool
+    cut: bool = False
+    """DT_JMPREL was its tail."""
 
 
 def parts(dynamic: Dynamic, layout: Layouts, defects: set[str]) -> list[Part]:
@@ -76,9 +86,10 @@ def parts(dynamic: Dynamic, layout: Layouts, defects: set[str]) -> list[Part]:
         if tag not in last:
             continue
         address, size = last[tag], last.get(size_tag, 0)
-        if addends == plt_addends and plt_size and address + size == plt_address + plt_size:
+        cut = bool(addends == plt_addends and plt_size and address + size == plt_address + plt_size)
+        if cut:
             size = max(size - plt_size, 0)
-        found.append(Part(address, size, addends, plt=False))
+        found.append(Part(address, size, addends, plt=False, cut=cut))
     if plt_size:
         found.append(Part(plt_address, plt_size, plt_addends, plt=True))
     return found
@@ -90,7 +101,10 @@ def read_relocations(
     """`symbol_room` is how many symbols the mapped symbol table can hold at most."""
     flags = bytearray(symbol_room)
     types: tuple[set[int], set[int]] = (set(), set())
-    for part in parts(dynamic, layout, defects):
+    plt_runs: list[Run] = global_got(dynamic, layout) if machine == EM_MIPS else []
+    runs: list[Run] = []
+    # DT_JMPREL first: its runs are wanted again where it is the tail of another table.
+    for part in sorted(parts(dynamic, layout, defects), key=lambda part: not part.plt):
         room = memory.room(part.address)
         if part.size > room:
             defects.add("bad-dynamic:DT_JMPREL" if part.plt else "bad-dynamic:DT_RELA" if part.addends else "bad-dynamic:DT_REL")
@@ -100,10 +114,29 @@ def read_relocations(
         kinds = types[part.plt]
         for begin in range(0, len(data) - step + 1, step * BLOCK):
             words = numbers(layout.word, view[begin : begin + step * BLOCK], layout.little)
-            mark(flags, kinds, set(words[1 :: step // layout.word_bytes]), layout, machine, part.plt)
+            infos = words[1 :: step // layout.word_bytes]
+            distinct = set(infos)
+            mark(flags, kinds, distinct, layout, machine, part.plt)
+            into = plt_runs if part.plt else runs
+            if len(into) <= RUN_LIMIT:
+                into += runs_of(infos, distinct)
+        if part.cut:
+            runs += plt_runs
     if len(types[0]) > TYPE_LIMIT or len(types[1]) > TYPE_LIMIT:
         defects.add("relocation-types")
-    return Relocations(flags, tuple(sorted(types[0])[:TYPE_LIMIT]), tuple(sorted(types[1])[:TYPE_LIMIT]))
+    return Relocations(flags, tuple(sorted(types[0])[:TYPE_LIMIT]), tuple(sorted(types[1])[:TYPE_LIMIT]), plt_runs, runs)
+
+
+def writes_text(memory: Memory, dynamic: Dynamic, layout: Layouts, segments: Sequence[Segment]) -> bool:
+    """Whether a relocation lies in a segment without write permission; some linkers say DT_TEXTREL without need."""
+    closed = [(each.vaddr, each.vaddr + each.memsz) for each in segments if each.type == PT_LOAD and not each.flags & PF_W]
+    ignored: set[str] = set()
+    for part in parts(dynamic, layout, ignored):
+        data = memory.read(part.address, min(part.size, memory.room(part.address), TEXT_BYTES))
+        places = numbers(layout.word, data, layout.little)[:: 3 if part.addends else 2]
+        if any(low <= place < high for low, high in closed[:OVERLAPPING] for place in places):
+            return True
+    return False
 
 
 def mark(flags: bytearray, kinds: set[int], infos: Iterable[int], layout: Layouts, machine: int, plt: bool) -> None:

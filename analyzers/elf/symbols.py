@@ -10,6 +10,9 @@ from __future__ import annotations
 from array import array
 from typing import NamedTuple
 
+import msgspec
+
+from analyzers.elf.bindings import FINDABLE, Table, collect_bindings
 from analyzers.elf.dynamic import (
     DT_AARCH64_VARIANT_PCS,
     DT_GNU_HASH,
@@ -26,15 +29,18 @@ from analyzers.elf.dynamic import (
 from analyzers.elf.hashes import Lookup, drop_stale, read_gnu_hash, read_sysv_hash
 from analyzers.elf.layouts import Layouts, numbers
 from analyzers.elf.memory import Memory
-from analyzers.elf.relocations import CALL, COPY, EM_MIPS, START
+from analyzers.elf.relocations import CALL, COPY, EM_MIPS, START, Relocations
 from analyzers.facts import SymbolFacts, SymbolFlag, VersionDefinition, VersionNeed
 from analyzers.limits import Limits
 
 WEAK, TLS = int(SymbolFlag.WEAK), int(SymbolFlag.TLS)
 HIDDEN_VERSION, IFUNC, LOW_INDEX = int(SymbolFlag.HIDDEN_VERSION), int(SymbolFlag.IFUNC), int(SymbolFlag.LOW_INDEX)
+VALUELESS = int(SymbolFlag.VALUELESS)
 EM_AARCH64 = 183
 STB_WEAK, STT_TLS, STT_GNU_IFUNC, SHN_ABS = 2, 6, 10, 0xFFF1
 STO_AARCH64_VARIANT_PCS = 0x80
+STO_MIPS_PLT = 8
+HIDDEN_VISIBILITY = bytes(int(other & 3 in (1, 2)) for other in range(256))
 NAMES_BYTES = 64 << 20
 """All symbol names of one object together; a longer sum is one string referred to over and over (hostile 86)."""
 SYMBOL_NAME_BYTES = 64 << 10
@@ -98,7 +104,7 @@ def read_symbols(
     dynamic: Dynamic,
     layout: Layouts,
     machine: int,
-    flags: bytearray,
+    relocations: Relocations,
     needs: tuple[VersionNeed, ...],
     definitions: tuple[VersionDefinition, ...],
     limits: Limits,
@@ -106,6 +112,7 @@ def read_symbols(
 ) -> SymbolFacts | None:
     """None without a symbol table."""
     address = dynamic.last.get(DT_SYMTAB)
+    flags = relocations.flags
     room = len(flags)
     if address is None or not room:
         return None
@@ -131,7 +138,54 @@ def read_symbols(
     if lookup is not None:
         drop_stale(lookup, lambda index: dynamic.strings.get(columns.names[index]) if index < columns.size else None)
         reach[: len(lookup.reach)] = lookup.reach[: columns.size]
-    return collect(dynamic, columns, versym, flags, reach, version_names(needs, definitions), limits, defects)
+    versym = versym[: columns.size] + array("H", bytes(2 * max(columns.size - len(versym), 0)))
+    facts, import_at = collect(dynamic, columns, versym, flags, reach, version_names(needs, definitions), limits, defects)
+    table = Table(columns.infos, columns.sections, columns.values, versym, reach, import_at)
+
+    def name_of(index: int) -> bytes | None:
+        return dynamic.strings.get(columns.names[index], SYMBOL_NAME_BYTES)
+
+    def offered() -> frozenset[bytes]:
+        names = zip(facts.export_names.split(b"\0"), facts.export_flags, strict=False)
+        return frozenset(name for name, bits in names if not bits & (HIDDEN_VERSION | IFUNC | VALUELESS))
+
+    bindings = collect_bindings(relocations.plt_runs, relocations.runs, table, layout, machine, name_of, offered, defects)
+    return msgspec.structs.replace(
+        facts,
+        plt_names=b"\0".join(filter(None, map(name_of, plt_symbols(columns, reach, machine)))),
+        hidden_names=b"\0".join(filter(None, map(name_of, hidden_symbols(columns, versym, reach)))),
+        own_names=bindings.own_names,
+        relocation_kinds=bindings.kinds,
+        relocation_symbols=bindings.symbols,
+        relocation_kind_indexes=bindings.kind_indexes,
+        relocation_counts=bindings.counts,
+        relocation_plt_runs=bindings.plt_runs,
+    )
+
+
+def plt_symbols(columns: Columns, reach: bytearray, machine: int) -> list[int]:
+    """Undefined functions with an address, which a program linked to a fixed place gives its PLT entries (G47, M23)."""
+    rows = enumerate(zip(columns.sections, columns.values, reach, strict=False))
+    found = [index for index, (section, value, reached) in rows if reached and value and not section]
+    if machine == EM_MIPS:
+        found = [index for index in found if columns.others[index] & STO_MIPS_PLT]
+    return [index for index in found if FINDABLE[columns.infos[index]] and columns.infos[index] & 15 != STT_TLS]
+
+
+def hidden_symbols(columns: Columns, versym: array[int], reach: bytearray) -> list[int]:
+    """What only a loader finds that looks at no visibility; linkers leave no such symbols in the table."""
+    if not columns.others.translate(HIDDEN_VISIBILITY).strip(b"\0"):
+        return []
+    return [
+        index
+        for index, other in enumerate(columns.others)
+        if HIDDEN_VISIBILITY[other]
+        and reach[index]
+        and columns.sections[index]
+        and FINDABLE[columns.infos[index]]
+        and (columns.values[index] or columns.infos[index] & 15 == STT_TLS)
+        and not versym[index] & 0x8000
+    ]
 
 
 def version_names(needs: tuple[VersionNeed, ...], definitions: tuple[VersionDefinition, ...]) -> dict[int, bytes]:
@@ -160,12 +214,11 @@ def collect(
     version_by_index: dict[int, bytes],
     limits: Limits,
     defects: set[str],
-) -> SymbolFacts:
+) -> tuple[SymbolFacts, dict[int, int]]:
+    """The facts without their relocations, and the imports' positions by symbol index."""
     versions = (b"", *dict.fromkeys(name for name in version_by_index.values() if name))
     position = {name: at for at, name in enumerate(versions)}
     at_index = {index: position[name] for index, name in version_by_index.items()}
-    if len(versym) < columns.size:
-        versym = versym + array("H", bytes(2 * (columns.size - len(versym))))
     versioned = bool(version_by_index) or any(versym)
     strings = dynamic.strings
     data, find, size = strings.data, strings.data.find, len(strings.data)
@@ -175,9 +228,12 @@ def collect(
     export_names: list[bytes] = []
     export_versions: list[int] = []
     export_flags = bytearray()
+    import_at: dict[int, int] = {}
     spent = 0
+    symbol = -1
     rows = zip(columns.names, columns.infos, columns.others, columns.sections, columns.values, versym, flags, reach, strict=False)
     for offset, info, other, section, value, version, bound, found in rows:
+        symbol += 1
         if not GLOBAL_BINDING[info] or other & 3 in (1, 2) or not offset:
             continue  # STB_LOCAL, hidden and internal symbols need no lookup and are not found (G47, G53)
         if section:
@@ -206,6 +262,7 @@ def collect(
             break
         index = version & 0x7FFF
         if wanted:
+            import_at[symbol] = len(import_names)
             import_names.append(name)
             import_versions.append(at_index.get(index, 0))
             import_flags.append(bound | (KIND_FLAGS[info] & 3))
@@ -213,9 +270,12 @@ def collect(
             export_names.append(name)
             export_versions.append(at_index.get(index, 0))
             export_flags.append(
-                KIND_FLAGS[info] | (HIDDEN_VERSION if version & 0x8000 else 0) | (LOW_INDEX if index < 3 and versioned else 0)
+                KIND_FLAGS[info]
+                | (HIDDEN_VERSION if version & 0x8000 else 0)
+                | (LOW_INDEX if index < 3 and versioned else 0)
+                | (0 if value or info & 15 == STT_TLS else VALUELESS)
             )
-    return SymbolFacts(
+    facts = SymbolFacts(
         versions=versions,
         import_names=b"\0".join(import_names),
         import_versions=little_endian(import_versions),
@@ -224,6 +284,7 @@ def collect(
         export_versions=little_endian(export_versions),
         export_flags=bytes(export_flags),
     )
+    return facts, import_at
 
 
 def little_endian(indexes: list[int]) -> bytes:

@@ -6,6 +6,7 @@ Shared by the emulations; which definition a reference accepts is theirs to say 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts
@@ -51,12 +52,33 @@ def offered_symbols(facts: SymbolFacts) -> dict[bytes, list[Offered]]:
     return offered
 
 
+class Relocated(NamedTuple):
+    """`times` relocations in a row of one type against one symbol."""
+
+    symbol: int
+    """Place among the imports and, behind them, the own names; -1 where the lookup cannot fail."""
+    kind: int
+    times: int
+
+
+def relocation_runs(facts: SymbolFacts) -> Iterator[Relocated]:
+    """In the order DT_JMPREL, DT_REL, DT_RELA; nothing where the order was not kept."""
+    kinds = facts.relocation_kinds
+    symbols, counts = _numbers("I", facts.relocation_symbols), _numbers("I", facts.relocation_counts)
+    for symbol, index, times in zip(symbols, facts.relocation_kind_indexes, counts, strict=True):
+        yield Relocated(symbol - 1, kinds[index], times)
+
+
 def _indexes(raw: bytes) -> array[int]:
     """u16, little-endian as stored."""
-    indexes = array("H", raw)
+    return _numbers("H", raw)
+
+
+def _numbers(code: str, raw: bytes) -> array[int]:
+    numbers = array(code, raw)
     if _BIG:
-        indexes.byteswap()
-    return indexes
+        numbers.byteswap()
+    return numbers
 
 
 _BIG = array("H", b"\1\0")[0] != 1

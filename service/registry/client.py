@@ -57,6 +57,7 @@ class RegistryClient:
         outbound: Outbound,
         load_credentials: LoadCredentials,
         *,
+        tries: int = TRIES,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -70,6 +71,7 @@ class RegistryClient:
         self._patience = Patience(settings.host, clock)
         self._slots = asyncio.Semaphore(PARALLEL)
         self._transfers = asyncio.Semaphore(PARALLEL_BLOBS)
+        self._tries = tries
         self._sleep = sleep
 
     async def head(self, repository: str, reference: str) -> str | None:
@@ -205,7 +207,7 @@ class RegistryClient:
             if failure.code != "rate-limited" and (attempt == 0 or not failure.code.startswith("http-")):
                 self._patience.failed()
             attempt += 1
-            if attempt >= TRIES or failure.retry_after > PATIENCE_SECONDS or self._patience.broken:
+            if attempt >= self._tries or failure.retry_after > PATIENCE_SECONDS or self._patience.broken:
                 raise failure
             await self._sleep(max(failure.retry_after, _pause(attempt - 1)))
 

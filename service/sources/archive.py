@@ -1,7 +1,7 @@
 """Archives on disk: `docker save` and the tar of an OCI layout. The outer tar is parsed in a worker; blobs are read in place.
 
-One pass tells where each member lies and gives the small JSON documents; layers are then ranges of the file. In an archive that
-is compressed as a whole nothing can be found by its place, so it goes to a worker once more, with all its layers.
+One pass tells where each member lies and gives the small JSON documents; layers are then ranges of the file. An archive that
+is compressed as a whole is read once more instead, from end to end.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from pathlib import Path
 from typing import Any, Protocol
 
-from analyzers.compression import PLAIN
 from analyzers.errors import Rejected
 from analyzers.oci import Descriptor, Digest, Index, Platform, load_json, parse_config, parse_manifest
 from service.blobs import collect, file_chunks, verified
@@ -30,8 +29,6 @@ class Archive(Protocol):
     def links(self) -> Mapping[str, str]: ...
     @property
     def members(self) -> Mapping[str, tuple[int, int]]: ...
-    @property
-    def compression(self) -> str: ...
 
 
 IndexArchive = Callable[[AsyncIterator[bytes]], Awaitable[Archive]]
@@ -45,7 +42,7 @@ class ArchiveSource:
 
     def __init__(self, path: str, index_archive: IndexArchive) -> None:
         self.name = "archive"
-        self._path = Path(path)
+        self._path = Path(path).resolve()  # a person may name a link; nothing below follows one
         self._index_archive = index_archive
         self._archive: Archive | None = None
 
@@ -95,7 +92,7 @@ class ArchiveSource:
         if len(config.diff_ids) != len(names):
             raise Rejected("config-mismatch", f"{len(names)} layers but {len(config.diff_ids)} diff IDs")
         layers = tuple(
-            LayerSource(diff_id=diff_id, size_bytes=self._place(archive, name)[1] if _in_place(archive) else 0)
+            LayerSource(diff_id=diff_id, size_bytes=self._place(archive, name)[1] if archive.members else 0)
             for name, diff_id in zip(names, config.diff_ids, strict=True)
         )
         return ImageSource(sighting, config.platform, "", sha256(body), body, config, layers)
@@ -116,7 +113,7 @@ class ArchiveSource:
         checked = Digest(digest)
         name = f"blobs/{checked.algorithm}/{checked.hex}"
         if name in archive.documents:
-            return verified(_pieces(archive.documents[name]), digest, size)
+            return verified(_whole(archive.documents[name]), digest, size)
         offset, length = self._place(archive, name)
         return verified(file_chunks(self._path, offset, length), digest, size)
 
@@ -132,7 +129,8 @@ class ArchiveSource:
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         archive = await self._opened()
-        if not _in_place(archive):
+        if not archive.members:
+            # The archive itself is compressed: no layer can be read without all that stands before it.
             await sink.archive(file_chunks(self._path))
             return
         names = self._layer_names(archive, image)
@@ -156,10 +154,5 @@ class ArchiveSource:
         """Nothing is held open."""
 
 
-def _in_place(archive: Archive) -> bool:
-    """Whether members can be read where they lie."""
-    return archive.compression == PLAIN
-
-
-async def _pieces(document: bytes) -> AsyncIterator[bytes]:
+async def _whole(document: bytes) -> AsyncIterator[bytes]:
     yield document

@@ -87,7 +87,8 @@ class DockerSource:
                 probe.connect(path)
         except OSError as error:
             code = {FileNotFoundError: "not-found", PermissionError: "denied"}.get(type(error), "unreachable")
-            raise SourceError(f"no Docker engine at {path}: {error.strerror or error}", code=code) from error
+            why = "" if code == "not-found" else f": {error.strerror or error}"
+            raise SourceError(f"no Docker engine at {path}{why}", code=code) from error
         client = docker.APIClient(f"unix://{path}", version="auto", timeout=max(1, round(self._request_seconds)))
         info = client.info()
         root = info.get("DockerRootDir")

@@ -29,6 +29,8 @@ RELIST_SECONDS = 60.0
 NAME_CHARACTERS = 512
 REGISTRY = "oci-layout"
 """What stands in the registry label of an image that has no registry."""
+RELIST_SECONDS = 60.0
+"""Pause between two whole listings: what did not change is told again then, from memory."""
 _Stamp = tuple[int, int, int]
 
 
@@ -132,7 +134,7 @@ class LayoutSource:
     async def _digest_of_tag(self, folder: Path, tag: str) -> str:
         sightings = await self._list(folder)
         if sightings is None:
-            raise SourceError(f"{folder}/index.json is not a readable OCI index", temporary=False, code="not-found")
+            raise SourceError(_why_no_layout(folder), temporary=False, code="not-found")
         matching = [row.digest for row in sightings if not tag or row.tag == tag]
         if len(matching) != 1:
             has = ", ".join(sorted(row.tag or row.digest for row in sightings)) or "nothing"
@@ -152,6 +154,13 @@ class LayoutSource:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+
+def _why_no_layout(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    index = folder / "index.json"
+    return f"{index} is not a readable OCI index" if index.exists() else f"{folder} is not an OCI layout: it has no index.json"
 
 
 def _tagged(rows: list[Descriptor]) -> list[tuple[str, Descriptor]]:

@@ -54,8 +54,9 @@ async def images_of(
     found: list[ImageSource] = []
     seen: set[str] = set()
     artifacts: list[NotAnImage] = []
-    foreign: list[Platform] = []
+    foreign: set[Platform] = set()
     absent: list[SourceError] = []
+    others: set[Platform] = set()
 
     async def walk(document: bytes, stated: str, depth: int) -> None:
         digest = sha256(document)
@@ -73,6 +74,8 @@ async def images_of(
                 return
             if not platforms or _wanted(image.platform, platforms):
                 found.append(image)
+            else:
+                others.add(image.platform)
             return
         if depth >= INDEX_DEPTH:
             raise Rejected("manifest-too-large", f"indexes nested deeper than {INDEX_DEPTH}")
@@ -83,9 +86,10 @@ async def images_of(
             if is_attestation(child) or child.digest in seen:
                 continue
             if child.platform is not None and child.platform.os not in ("", "linux"):
-                foreign.append(child.platform)
+                foreign.add(child.platform)
                 continue
             if platforms and child.platform is not None and not _wanted(child.platform, platforms):
+                others.add(child.platform)
                 continue
             try:
                 document, stated = await fetch_manifest(child.digest)
@@ -101,12 +105,14 @@ async def images_of(
         return found
     if absent or artifacts:
         raise (*absent, *artifacts)[0]
-    if foreign:
-        raise Rejected("unsupported", f"only images for {', '.join(sorted(set(map(str, foreign))))[:200]}")
+    if foreign and not others:
+        raise Rejected("unsupported", f"only images for {', '.join(sorted(map(str, foreign)))[:200]}")
     if not platforms:
         raise NotAnImage("an index without images")
-    wanted = ", ".join(sorted(map(str, platforms)))
-    raise SourceError(f"no image for {wanted}", temporary=False, code="no-such-platform")
+    wanted, there = (", ".join(sorted(map(str, each)))[:500] for each in (platforms, others))
+    raise SourceError(
+        f"no image for {wanted}" + (f"; there are {there}" if there else ""), temporary=False, code="no-such-platform"
+    )
 
 
 def _wanted(platform: Platform, platforms: Collection[Platform]) -> bool:

@@ -17,7 +17,7 @@ from analyzers.oci import Descriptor, Platform
 from service.blobs import collect
 from service.errors import SettingsError, SourceError
 from service.outbound import Outbound
-from service.registry.client import MANIFEST_BYTES, RegistryClient
+from service.registry.client import MANIFEST_BYTES, TRIES, RegistryClient
 from service.registry.credentials import Credentials, credentials_for
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
 from service.sources.manifests import images_of
@@ -35,11 +35,13 @@ class RegistrySource:
 
     kind = "registry"
 
-    def __init__(self, settings: RegistrySettings, outbound: Outbound, client: RegistryClient | None = None) -> None:
+    def __init__(
+        self, settings: RegistrySettings, outbound: Outbound, client: RegistryClient | None = None, tries: int = TRIES
+    ) -> None:
         self.name = settings.source_name
         self._settings = settings
         self._outbound = outbound
-        self._client = client or RegistryClient(settings, outbound, self._credentials)
+        self._client = client or RegistryClient(settings, outbound, self._credentials, tries=tries)
 
     async def _credentials(self) -> Credentials:
         try:
