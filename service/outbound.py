@@ -166,7 +166,7 @@ class Outbound:
             resolver = _Resolver(self._lookup, None if proxied else self.policy)
             self._sessions[proxied] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(resolver=resolver, limit=64, use_dns_cache=False, ssl=self._tls()),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds, sock_read=self._idle_seconds),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
                 max_line_size=FIELD_BYTES,
@@ -216,7 +216,7 @@ class Outbound:
 
     def body(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
         """The body of an answer in pieces. Raises SourceError (`slow`, `truncated`)."""
-        return paced(response.content, response.url.host or "", self._idle_seconds, self._clock)
+        return paced(response.content, response.url.host or "", clock=self._clock)
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], data: Mapping[str, str] | bytes | None
@@ -249,32 +249,35 @@ class Outbound:
 
 
 async def paced(
-    content: aiohttp.StreamReader, who: str, idle_seconds: float = IDLE_SECONDS, clock: Callable[[], float] = time.monotonic
+    content: aiohttp.StreamReader, who: str, idle_seconds: float | None = None, clock: Callable[[], float] = time.monotonic
 ) -> AsyncGenerator[bytes, None]:
     """A body in pieces, as long as it comes at a least rate (hostile 68). Raises SourceError (`slow`, `truncated`).
 
-    Only the time spent waiting for the other side counts: how slowly we take it is not its fault.
+    Only the time spent waiting for the other side counts: how slowly we take it is not its fault. `idle_seconds`: longest
+    wait for one piece, where the session does not know it. Pieces are as the socket gave them: joined ones would have left
+    the processor's cache before they are hashed.
     """
     waited, received = 0.0, 0
     while True:
         asked = clock()
         try:
             async with asyncio.timeout(idle_seconds):
-                chunk = await content.readany()
+                chunk, more = await content.readchunk()
         except TimeoutError as error:
             raise SourceError(f"{who} stopped sending", code="slow") from error
         except aiohttp.ClientResponseError:
             _refuse(f"{who} sends a body that is not HTTP", code="truncated")
         except (aiohttp.ClientError, OSError) as error:
             raise SourceError(f"{who} broke off: {type(error).__name__}", code="truncated") from error
-        if not chunk:
+        if not chunk and not more:
             return
         waited, received = waited + clock() - asked, received + len(chunk)
         if waited >= RATE_WINDOW_SECONDS:
             if received < RATE_BYTES * waited:
                 raise SourceError(f"{who} sends {received} bytes in {waited:.0f} seconds", code="slow")
             waited, received = 0.0, 0
-        yield chunk
+        if chunk:
+            yield chunk
 
 
 def parse_url(text: str, what: str, base: URL | None = None) -> URL:

@@ -136,7 +136,7 @@ async def _image(sighting: Sighting, manifest: Manifest, digest: str, fetch_conf
     diff_ids = config.diff_ids or ("",) * len(manifest.layers)
     layers = tuple(
         LayerSource(
-            digest=layer.digest,
+            digest=str(layer.digest),  # a plain string: the store packs what stands here
             diff_id=diff_id,
             size_bytes=layer.size,
             media_type=layer.media_type,

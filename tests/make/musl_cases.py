@@ -341,7 +341,8 @@ NAMES = (
          "lib/ld.so": MUSL, "x": folder()}),
     case("t064_a_soname_is_not_a_name", lambda: {
         MAIN: needing("/a/libs1.so", of=main({"libb.so": b_on_a()})),
-        "a/libs1.so": elves.library("libs1.so", compiler=MUSL_GCC, soname="liba.so"), "lib/libb.so": b_on_a()}, missing("liba.so", "/lib/libb.so"), unbound("liba", "/lib/libb.so")),
+        "a/libs1.so": elves.library("libs1.so", compiler=MUSL_GCC, soname="liba.so"),
+        "lib/libb.so": b_on_a()}, missing("liba.so", "/lib/libb.so"), unbound("liba", "/lib/libb.so")),
     case("t065_a_preload_is_not_known_by_its_soname", lambda: {MAIN: a_main(), "x/p.so": a()}, missing("liba.so"),
          env=("LD_PRELOAD=/x/p.so",)),
     case("m11_a_preload_by_path_has_no_short_name", lambda: {MAIN: a_main(), "x/liba.so": a()}, missing("liba.so"),
@@ -422,7 +423,8 @@ SYMBOLS = (
          " { return n > 5 ? liba() : 0; }"), "lib/liba.so": wrong("liba.so")}, unbound("liba")),
     case("m20_in_a_library", lambda: {MAIN: main({"libb.so": b_on_a()}), "lib/libb.so": b_on_a(),
          "lib/liba.so": wrong("liba.so")}, unbound("liba", "/lib/libb.so")),
-    case("t085_data_and_function_pointers", lambda: {MAIN: main({"liba.so": lib("liba.so", source="int v; int f(void){return 0;}")},
+    case("t085_data_and_function_pointers", lambda: {
+         MAIN: main({"liba.so": lib("liba.so", source="int v; int f(void){return 0;}")},
          "-fPIE", "-pie", source="extern int v; int f(void); int *p = &v; int (*q)(void) = f; int main(void) { return 0; }"),
          "lib/liba.so": wrong("liba.so")}, unbound("f"), unbound("v")),
     case("m20_a_line_for_every_relocation", lambda: {MAIN: main({"liba.so": a()}, "-fPIE", "-pie", source="int liba(void);"

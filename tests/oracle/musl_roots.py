@@ -28,6 +28,7 @@ from tests.conftest import absent
 from tests.make.layers import Item, tar_of
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20000, 0x1000, 0x4000, 1 << 18
+_PR_CAPBSET_DROP = 24
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -75,6 +76,10 @@ def _enter(root: Path, cwd: bytes, uid: int, gid: int, proc: bool) -> None:
         _check(_LIBC.mount(b"/proc", os.fsencode(root / "proc"), None, _MS_BIND | _MS_REC, None))
     os.chroot(root)
     os.chdir(cwd)
+    if uid:
+        for capability in range(64):
+            _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    # The working directory is entered before the user is changed, as runc does.
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
@@ -121,7 +126,7 @@ def config_of(
 
 
 def foretell(layers: Sequence[LayerFacts], config: ImageConfig, *, proc: bool = True) -> Start:
-    """A user other than root has no capabilities in a chroot, as with --cap-drop=ALL in a container."""
+    """A user other than root has no capabilities and gets none, as with --cap-drop=ALL in a container."""
     profile = HostProfile(dac_override=config.user in ("", "0", "root"))
     return foretell_start(Rootfs(layers, runtime=proc), config, profile, NO_OVERRIDES)
 

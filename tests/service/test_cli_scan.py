@@ -252,6 +252,7 @@ def test_a_tag_that_a_layout_lacks_is_told_with_those_it_has(enoent: Command, la
     ["scan", "app", "--env", "NOVALUE"],
     ["scan", "app", "--fail-on", "everything"],
     ["scan", "app", "--config", "/nowhere.toml"],
+    ["scan", "app", "--server", "enoent.example"],
     ["ldd", "app", "/bin/sh", "--all"],
     ["rules", "no.such-rule"],
     ["serve", "--listen-prot", "80"],
