@@ -16,6 +16,7 @@ from analyzers.finding import Finding, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.removed import tell_removal
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
 from analyzers.start import NO_OVERRIDES, STRERROR, Overrides, Start, foretell_start, load_program
@@ -87,6 +88,20 @@ _LOAD_RULES = {
     Reason.ARCHITECTURE: "load.wrong-architecture",
     Reason.PERMISSION: "load.closed-to-user",
 }
+_ABSENCES = frozenset(
+    {
+        "elf.interpreter-absent",
+        "elf.interpreter-foreign-prefix",
+        "elf.no-loader",
+        "load.library-absent",
+        "path.absent",
+        "path.not-found",
+        "path.shell-absent",
+        "script.env-target-absent",
+        "script.interpreter-absent",
+    }
+)
+"""Rules whose cause is a file that is not there, which a build may have had and lost."""
 
 
 class ObjectListing(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -122,6 +137,7 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
     rule = RULES[cause.rule]
     node = rootfs.resolve(b"/" + start.subject).node if start.subject else None
     layer = None if node is None else rootfs.layer_of(node)
+    removed = tell_removal(rootfs, config, _missing_name(start)) if cause.rule in _ABSENCES else ""
     finding = Finding(
         rule=rule.id,
         severity=rule.severity,
@@ -129,11 +145,17 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
         subject=show_path(start.subject) if start.subject else "",
         layer=layer,
         trail=start.steps,
-        why=f"{rule.why} {cause.why}".strip(),
+        why=" ".join(part for part in (rule.why, cause.why, removed) if part),
         remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
         assumptions=cause.assumptions,
     )
     return finding, rule.reason
+
+
+def _missing_name(start: Start) -> bytes:
+    """Last component of the file for want of which it does not start."""
+    wanted = start.culprit if start.loaded is None else start.loaded.wanted
+    return wanted.rstrip(b"/").rpartition(b"/")[2]
 
 
 def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
@@ -149,7 +171,7 @@ def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
     if start.cause == "path.absent":
         return _path_absent(start, rootfs)
     if start.cause in ("path.not-found", "path.not-executable") and start.culprit:
-        return _unusable_on_path(start)
+        return _unusable_on_path(start, rootfs)
     return _Cause(start.cause)
 
 
@@ -316,11 +338,16 @@ def _path_absent(start: Start, rootfs: Rootfs) -> _Cause:
     return _Cause("path.absent", f"A file of that name lies at {show_path(found)}.", (f"Use {show_path(found)}.",))
 
 
-def _unusable_on_path(start: Start) -> _Cause:
+def _unusable_on_path(start: Start, rootfs: Rootfs) -> _Cause:
     tried = [each for step in start.steps if step.action == "lookup" for each in step.attempts]
     blocked = next((each.path for each in tried if each.outcome == "not executable"), None)
     if start.cause == "path.not-found" and blocked is not None:
         return _Cause(start.cause, f"{blocked} exists but is not executable.", (f"chmod +x {blocked}",))
+    found = _find_file(rootfs, start.culprit) if start.cause == "path.not-found" else None
+    if found is not None:
+        folder = show_path(found.rpartition(b"/")[0])
+        why = f"A file of that name lies at {show_path(found)}, and PATH does not name {folder}."
+        return _Cause(start.cause, why, (f"Use {show_path(found)}, or add {folder} to PATH.",))
     return _Cause(start.cause)
 
 
@@ -421,5 +448,10 @@ def _list_closure(
         verdict=state,
         error="" if result.ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
         needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
+        unmet_versions=tuple(f"{version} in {provider}, wanted by {by}" for provider, version, by in result.unmet_versions),
+        unbound_symbols=tuple(
+            f"{symbol}@{version}, wanted by {by}" if version else f"{symbol}, wanted by {by}"
+            for by, symbol, version in (*result.unbound, *result.later)
+        ),
         tree=result.steps,
     )

@@ -22,8 +22,8 @@ from msgspec import Meta
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
-from service.notices import WebhookSettings
 from service.owners import OwnerSettings
+from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 

@@ -67,9 +67,10 @@ def test_libraries_hang_below_who_wants_them_with_how_they_were_found_and_whose_
         "├─ ✓ libshop.so → /opt/lib/libshop.so.1  (DT_RUNPATH)                    layer 1",
         "│  └─ ✓ libcart.so → /opt/lib/libcart.so  (DT_RPATH of /opt/tool)        layer 1",
         "│     └─ ✗ library libpay.so.2",
-        "│        ├─ DT_RUNPATH         skipped: not inherited",
-        "│        ├─ default directory  /lib64/libpay.so.2      absent",
-        "│        └─                    /usr/lib64/libpay.so.2  wrong ELF class: 32 bit",
+        "│        ├─ DT_RUNPATH  skipped: not inherited",
+        "│        └─ default directory",
+        "│           ├─ /lib64/libpay.so.2      absent",
+        "│           └─ /usr/lib64/libpay.so.2  wrong ELF class: 32 bit",
         "└─ ✓ libc.so.6 → /lib/libc.so.6  (ld.so.cache)                           layer 0",
     ]
 
