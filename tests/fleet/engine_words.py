@@ -52,7 +52,7 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"lstat <rootfs>/etc/(passwd|group): ", frozenset({_R.USER})),
     (r"version `[^']*' not found", frozenset({_R.VERSION})),
     (r"undefined symbol: |: symbol not found$", frozenset({_R.SYMBOL})),
-    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE})),
+    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE, _R.OTHER})),
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
     (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
