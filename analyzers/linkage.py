@@ -284,6 +284,10 @@ def _load_cause(start: Start, rootfs: Rootfs) -> _Cause:
         by += f" A file of that name lies at {show_path(found)}, where the loader does not look."
         folder = show_path(found.rpartition(b"/")[0])
         remedies = (f"Run ldconfig in the build, or set LD_LIBRARY_PATH or a run path that names {folder}.", *remedies)
+    others = list(dict.fromkeys(name for name, _ in loaded.missing if name != missing.wanted))
+    if others:
+        more = f" and {len(others) - _SHOWN_NEEDED} more" if len(others) > _SHOWN_NEEDED else ""
+        by += f" After that it would want {', '.join(others[:_SHOWN_NEEDED])}{more}, and not find them either."
     return _Cause(rule, by.strip(), remedies)
 
 
@@ -442,16 +446,18 @@ def _list_closure(
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
     where = {each.name: each.path for each in result.objects if each.needed_by is not None}
-    state = State.UNKNOWN if result.ok is None else State.STARTS if result.ok else State.FAILS
+    # A library by itself: what it leaves undefined, the program that loads it may define, as plug-ins expect (ldd says nothing).
+    left_open = facts.interp is None and result.ok is False and result.reason is Reason.SYMBOL
+    ok = True if left_open else result.ok
     return msgspec.structs.replace(
         base,
-        verdict=state,
-        error="" if result.ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
+        verdict=State.UNKNOWN if ok is None else State.STARTS if ok else State.FAILS,
+        error="" if ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
         needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
         unmet_versions=tuple(f"{version} in {provider}, wanted by {by}" for provider, version, by in result.unmet_versions),
         unbound_symbols=tuple(
             f"{symbol}@{version}, wanted by {by}" if version else f"{symbol}, wanted by {by}"
             for by, symbol, version in (*result.unbound, *result.later)
         ),
-        tree=result.steps,
+        tree=tuple(step for step in (*result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
     )
