@@ -16,6 +16,7 @@ from analyzers.finding import Outcome, Reason, Step, show
 from analyzers.kernel import NATIVE
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
+from analyzers.removed import removals
 from analyzers.rootfs import Node, Rootfs
 from analyzers.start import Start
 from analyzers.trail import show_path
@@ -132,12 +133,9 @@ def _library_absent(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig) -> 
         more = len(loaded.missing) - 1 - len(others)
         words.append(f"Also missing: {', '.join(others)}" + (f" and {more} more." if more else "."))
     remedies = list(_library_remedies(base, loaded.family))
-    deleted = _deleted(loaded, rootfs)
-    if deleted is not None:
-        path, brought, removed = deleted
-        bringing, deleting = _layer_words(config, brought), _layer_words(config, removed)
-        words.append(f"{show_path(path)} was there: {bringing} brought it and {deleting} deleted it.")
-        remedies.insert(0, f"Keep {show_path(path)} in {_layer_words(config, removed)}.")
+    removal = next(removals(rootfs, base), None)
+    if removal is not None:
+        remedies.insert(0, f"Keep {show_path(removal.path)} in {_layer_words(config, removal.took)}.")
     found = find_file(rootfs, base)
     if found is not None:
         folder = show_path(found.path.rpartition(b"/")[0])
@@ -168,31 +166,6 @@ def _library_remedies(soname: bytes, family: str) -> tuple[str, ...]:
 def find_file(rootfs: Rootfs, base: bytes) -> Node | None:
     """The first visible file of that name, wherever it lies; reads every path, so only after a failure."""
     return next((node for node in rootfs.named(base) if node.entry.kind in (Kind.FILE, Kind.SYMLINK)), None) if base else None
-
-
-def _deleted(loaded: LoadResult, rootfs: Rootfs) -> tuple[bytes, int, int] | None:
-    """(path, layer that brought it, layer that deleted it) of a place where the loader looked."""
-    step = _failed_step(loaded)
-    tried = [each.path.encode("utf-8", "surrogateescape") for each in step.attempts] if step is not None else []
-    for path in tried:
-        if not path.startswith(b"/"):
-            continue
-        directory, _, name = path.lstrip(b"/").rpartition(b"/")
-        landed = rootfs.landing(directory)
-        place = landed + b"/" + name if landed else name
-        for index in range(len(rootfs.layers) - 1, -1, -1):
-            if rootfs.layers[index].entries.get(place) is None:
-                continue
-            removed = next((above for above in range(index + 1, len(rootfs.layers)) if _hides(rootfs, above, place)), None)
-            if removed is not None:
-                return place, index, removed
-    return None
-
-
-def _hides(rootfs: Rootfs, layer: int, path: bytes) -> bool:
-    facts = rootfs.layers[layer]
-    parents = [path[:at] for at, byte in enumerate(path) if byte == 0x2F]
-    return any(each in facts.whiteouts for each in (path, *parents)) or any(each in facts.opaques for each in parents)
 
 
 # -- versions and symbols --
