@@ -187,6 +187,9 @@ def _load(context: _Context, base: Start, steps: list[Step], executed: Execution
         return _unknown(base, steps, result.unknown or "the loader's part could not be decided")
     if result.ok:
         return _started(base, steps)
+    asking = context.rootfs.resolve(result.wanted_by, cwd=context.cwd).node if result.wanted_by else None
+    subject = base.subject if asking is None else asking.path
+    base = msgspec.structs.replace(base, subject=subject, culprit=result.wanted)
     if result.crash:
         return _end(base, steps, Stage.CRASH, "load.crash", exit_code=SIGNAL_EXIT.get(result.crash, 139))
     line = next((line for line in result.lines if line not in result.warnings), b"")
@@ -379,6 +382,9 @@ def _settle_user(rootfs: Rootfs, spec: str, steps: list[Step], profile: HostProf
         if (unread or found.unknown) and not _needs_no_files(spec):
             return ResolvedUser(), None, f"{show_path(path)} was not wholly read"
         texts.append(text)
+    if profile.engine == "containerd" and spec.count(":") > 1:
+        steps.append(Step("user", spec, ok=False))
+        return ResolvedUser(), _Failed(_raw(f"invalid USER value {spec}"), "user.not-found", culprit=_raw(spec)), ""
     user = resolve_user(spec, *texts)
     if spec or user.error:
         steps.append(Step("user", spec, path=f"{user.uid}:{user.gid}", ok=not user.error, attempts=tuple(attempts)))
@@ -421,8 +427,6 @@ def _user_words(error: str, spec: str, profile: HostProfile) -> str:
     """C23: containerd's own client says it otherwise."""
     if profile.engine != "containerd":
         return error
-    if spec.count(":") > 1:
-        return f"invalid USER value {spec}"
     if "must be in range" in error:
         return f'invalid USER value "{spec}": uid out of range'
     return "no users found" if error.startswith("unable to find user") else error.partition(": no matching")[0]

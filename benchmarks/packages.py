@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+_TRIPLET = "x86_64-linux-gnu"
 _MERGED = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 """Directories that Debian keeps as links into /usr; packages still name them."""
 _APT = ("apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1")
@@ -65,9 +66,11 @@ def files(package: Path) -> Iterator[File]:
         raise PackagesAbsent(f"{package} cannot be read")
 
 
-def merged_links() -> dict[str, str]:
-    """The links of /bin and its like."""
-    return {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
+def installed_links() -> dict[str, str]:
+    """Links that no package holds and every installed root has: /bin and its like, and two of Debian's alternatives."""
+    merged = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
+    libraries = f"usr/lib/{_TRIPLET}"
+    return merged | {f"{libraries}/{name}": f"openblas-pthread/{name}" for name in ("libblas.so.3", "liblapack.so.3")}
 
 
 def merged(name: str) -> str | None:

@@ -134,6 +134,7 @@ async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterat
         stack.push_async_callback(daemon.telling.close)
         app = make_app(
             fleet=fleet, reports=store, history=ledger.history, metrics=metrics, rescan=ledger.rescan,
+            running=daemon.examining.board.running,
             readiness=daemon.vitals.unready,
             settings=settings, tokens=tokens, rules=RULES, version=version(),
         )  # fmt: skip

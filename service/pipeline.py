@@ -20,6 +20,7 @@ from analyzers.oci import Platform
 from analyzers.profile import HostProfile
 from analyzers.readers import FACTS_VERSION
 from analyzers.start import Overrides
+from service.blobs import end
 from service.errors import SourceError
 from service.remembered import Refusal, Remembering, StoredLayer
 from service.sources import ImageSource, LayerSource, Sighting, Source
@@ -290,6 +291,8 @@ class Sink:
             if layer.digest:
                 await self._examiner.memory.put_refusal(layer.digest, FACTS_VERSION, Refusal(refusal.code, refusal.detail))
             raise
+        finally:
+            await end(chunks)
         self._check(layer, outcome)
         self._visit.bytes_read += outcome.read.bytes_in
         if outcome.read.missed and not second:
@@ -304,10 +307,13 @@ class Sink:
         """An archive with our layers among others: all that it has become known, by their own diff IDs."""
         image, wanted = self._visit.image, self._wanted
         known = {name for at, layer in enumerate(image.layers) if at not in wanted for name in (layer.digest, layer.diff_id)}
-        outcome = await self._examiner.pool.archive(
-            chunks, known - {""}, known_ranges=self._archive_ranges,
-            progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
-        )  # fmt: skip
+        try:
+            outcome = await self._examiner.pool.archive(
+                chunks, known - {""}, known_ranges=self._archive_ranges,
+                progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
+            )  # fmt: skip
+        finally:
+            await end(chunks)
         second, self._archive_ranges = bool(self._archive_ranges), outcome.missed
         for member in outcome.layers.values():
             if member.layer is None:

@@ -21,6 +21,7 @@ from service.fleet import Fleet
 from service.history import Change, Moment
 from service.image_samples import Exposition
 from service.metrics import Metrics
+from service.running import Running
 from service.sources import LayerSource, Sighting
 
 MAX_BODY_BYTES = 1 << 20
@@ -130,6 +131,8 @@ class Site:
     exposition: Exposition
     access: Access
     rules: Mapping[str, RuleText]
+    running: Callable[[], tuple[Running, ...]]
+    """The examinations under way."""
     rescan: Rescan
     readiness: Readiness
     config: Mapping[str, Any]

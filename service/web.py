@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from service import api, change_pages, pages
+from service import api, change_pages, live, pages
 from service.exposition import CONTENT_TYPE
 from service.fleet import Fleet
 from service.image_samples import Exposition
@@ -43,6 +43,7 @@ from service.routes import (
     json_response,
     problem,
 )
+from service.running import Running
 
 log = structlog.get_logger()
 
@@ -98,6 +99,7 @@ ROUTES = (
     *api.ROUTES,
     *pages.ROUTES,
     *change_pages.ROUTES,
+    *live.ROUTES,
 )
 
 
@@ -107,6 +109,7 @@ def make_app(
     reports: Reports,
     history: Changes,
     metrics: Metrics,
+    running: Callable[[], tuple[Running, ...]],
     rescan: Rescan,
     readiness: Readiness,
     settings: msgspec.Struct,
@@ -123,7 +126,7 @@ def make_app(
     exposition = Exposition(fleet, metrics, int(_dig(masked, "metrics", "max_series") or 200_000))
     site = Site(
         fleet=fleet, reports=reports, history=history, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
-        rules=rules or {}, rescan=rescan, readiness=readiness, config=masked, version=version,
+        rules=rules or {}, running=running, rescan=rescan, readiness=readiness, config=masked, version=version,
         public_url=str(_dig(masked, "listen", "public_url") or "").rstrip("/"),
         render=pages.make_renderer(version), openapi=api.make_openapi(version or "0", ROUTES),
     )  # fmt: skip
@@ -135,6 +138,8 @@ def make_app(
         app.router.add_route(route.method, route.path, _served(site, route), name=None)
     app.cleanup_ctx.append(_keep_fresh(exposition))
     app[CONFIG] = masked
+    app[live.LISTENING] = set()
+    app.on_shutdown.append(live.stop_listening)
     return app
 
 

@@ -7,17 +7,15 @@ missing ends the process; the walk goes on beyond it all the same, to name every
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from analyzers.facts import ElfFacts, Kind, LoaderFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
 from analyzers.loader.binding import EMPTY, Bound, Scope, Table
-from analyzers.loader.glibc_command import parse_command
 from analyzers.loader.glibc_deps import Namespace, absolute
 from analyzers.loader.glibc_open import Files
-from analyzers.loader.glibc_search import Options, Search
+from analyzers.loader.glibc_search import Search
+from analyzers.loader.glibc_settings import Environment, drop_comments, parse_command, read_environment
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
 from analyzers.loader.machines import machine_of, x86_isa
 from analyzers.loader.order import relocation_order
@@ -33,42 +31,6 @@ _EARLY_INIT = (b"__libc_early_init", b"GLIBC_PRIVATE")
 _SHOWN_VERSIONS = 8
 _SHOWN_SCOPE = 64
 _PATH_MAX = 4096
-
-
-class Environment(NamedTuple):
-    """What process_envvars takes from the environment."""
-
-    preload: bytes = b""
-    preload_argument: bytes = b""
-    """--preload of the command line."""
-    audit: tuple[bytes, ...] = ()
-    bind_now: bool = False
-    trace: bool = False
-    original_sort: bool = False
-    options: Options = Options()
-
-
-def read_environment(process: Process) -> Environment:
-    """Of variables that occur twice the last counts (C9); a privileged program loses most of them (G22)."""
-    values: dict[bytes, bytes] = {}
-    audit: list[bytes] = []
-    for item in process.env:
-        name, equals, value = item.partition(b"=")
-        if equals:
-            values[name] = value
-            audit += [value] if name == b"LD_AUDIT" else []
-    tunables = dict(each.partition(b"=")[::2] for each in values.get(b"GLIBC_TUNABLES", b"").split(b":"))
-    return Environment(
-        preload=values.get(b"LD_PRELOAD", b""),
-        audit=tuple(name for value in audit for name in value.split(b":") if name),
-        bind_now=bool(values.get(b"LD_BIND_NOW")),
-        trace=b"LD_TRACE_LOADED_OBJECTS" in values,
-        original_sort=tunables.get(b"glibc.rtld.dynamic_sort") == b"1" and not process.secure,
-        options=Options(
-            library_path=values.get(b"LD_LIBRARY_PATH"),
-            origin_path=None if process.secure else values.get(b"LD_ORIGIN_PATH"),
-        ),
-    )
 
 
 def load_glibc(process: Process) -> LoadResult:
@@ -129,10 +91,12 @@ def _load_command(process: Process, loader: ElfFacts, said: LoaderFacts, version
         )
     facts = opened.facts
     if facts.soname is not None and facts.soname == loader.soname:
-        line = facts.soname + b": loader cannot load itself"
+        line = (facts.soname + b": " if release >= (2, 35) else b"") + b"loader cannot load itself"
         return LoadResult(family="glibc", version=version, ok=False, lines=(line,), reason=Reason.OTHER, exit_code=127)
     if release >= (2, 35) and not facts.needed and facts.interp is None:
         return LoadResult(family="glibc", version=version, ok=True)  # rtld_chain_load hands it over to the kernel
+    if not facts.dynamic:
+        return LoadResult(family="glibc", version=version, ok=False, crash="SIGSEGV", reason=Reason.OTHER)
     named = process._replace(
         program=opened.node,
         argv0=command.argv0,
@@ -289,7 +253,8 @@ class Loading:
     def _load_audit(self) -> None:
         """Only that an auditor cannot be loaded is foretold; what one does is not (G40)."""
         facts = self._space.program.facts
-        named = [name for text in (*facts.audits, *facts.dep_audits) for name in text.split(b":") if name]
+        tags = (*facts.audits, *facts.dep_audits) if self._release >= (2, 32) else ()
+        named = [name for text in tags for name in text.split(b":") if name]
         for name in (*self._settings.audit, *named):
             if self._process.secure and b"/" in name:
                 continue
@@ -374,11 +339,15 @@ class Loading:
         """_dl_call_libc_early_init: the loader and the C library must be of one build (G55)."""
         libc = self._space.libc
         table = EMPTY if libc is None else self._table(libc)
-        if libc is not None and table is not EMPTY and self._release >= (2, 32) and _EARLY_INIT not in table.offers:
-            self._lines.append(
-                b"Inconsistency detected by ld.so: dl-call-libc-early-init.c: 37: _dl_call_libc_early_init: "
-                b"Assertion `sym != NULL' failed!"
-            )
+        wanting = b""
+        if libc is not None and table is not EMPTY:
+            own = self._release >= (2, 41) or self._release >= (2, 34) and self._space.loader in self._space.listed
+            if own and b"pthread_mutex_lock" not in table.offered():
+                wanting = b"../sysdeps/nptl/dl-mutex.c: 44: __rtld_mutex_init"
+            elif self._release >= (2, 32) and _EARLY_INIT not in table.offers:
+                wanting = b"dl-call-libc-early-init.c: 37: _dl_call_libc_early_init"
+        if libc is not None and wanting:
+            self._lines.append(b"Inconsistency detected by ld.so: " + wanting + b": Assertion `sym != NULL' failed!")
             return self.result(exit_code=127, reason=Reason.OTHER, wanted=libc.name)
         if libc is not None and libc.facts.libc_version and self._said.version not in ("", libc.facts.libc_version):
             return self.result(crash="SIGABRT", wanted=libc.name)
@@ -463,23 +432,3 @@ class Loading:
 
 def _unbound(path: bytes, reference: tuple[bytes, bytes]) -> tuple[str, str, str]:
     return show(path), show(reference[0]), show(reference[1])
-
-
-def drop_comments(data: bytes) -> bytes:
-    """rtld.c's loop, which looks for each comment from the beginning, but ever less far: later ones may stay (G39)."""
-    text = bytearray(data)
-    rest = len(text)
-    while rest > 0:
-        comment = text.find(b"#", 0, rest)
-        if comment < 0:
-            break
-        rest -= comment
-        while True:
-            text[comment] = 0x20
-            rest -= 1
-            if rest <= 0:
-                break
-            comment += 1
-            if text[comment] == 0x0A:
-                break
-    return bytes(text)

@@ -5,32 +5,17 @@ from __future__ import annotations
 import pytest
 
 from analyzers.finding import State
-from analyzers.oci import ImageConfig, Platform
-from analyzers.profile import HostProfile
-from analyzers.rootfs import Rootfs
-from analyzers.start import NO_OVERRIDES, Start, foretell_start
 from tests.conftest import absent
 from tests.make.elves import ToolAbsent
 from tests.make.glibc_cache_cases import CACHES
-from tests.make.glibc_cases import LOADER, Case
+from tests.make.glibc_cases import Case, foretell
 from tests.make.glibc_command_cases import COMMANDS
 from tests.make.glibc_loaders import RELEASES, loader_of, release_of
 from tests.make.glibc_search_cases import SEARCH
 from tests.make.glibc_start_cases import LIBC, MAPPING, PRELOADS, VERSIONS
 from tests.make.glibc_symbol_cases import SYMBOLS
-from tests.make.layers import Item
-from tests.make.views import layer
 
 CASES = (*SEARCH, *CACHES, *MAPPING, *PRELOADS, *VERSIONS, *SYMBOLS, *LIBC, *COMMANDS)
-
-
-def foretell(case: Case, loader: Item) -> Start:
-    config = ImageConfig(
-        cmd=case.cmd, env=case.env, user=case.user, working_dir=case.working_dir, platform=Platform("linux", "amd64")
-    )
-    profile = HostProfile(dac_override=case.user in ("", "0:0"))
-    rootfs = Rootfs([layer({LOADER: loader, **case.items()})], runtime=case.proc)
-    return foretell_start(rootfs, config, profile, NO_OVERRIDES)
 
 
 @pytest.mark.parametrize("release", RELEASES)

@@ -16,7 +16,7 @@ from analyzers.finding import Stage
 from analyzers.profile import HostProfile
 from tests.conftest import absent
 from tests.engine import Engine
-from tests.fleet.engine_words import Seen, disagreements, profile_of, seen
+from tests.fleet.engine_words import disagreements, profile_of, seen
 from tests.fleet.foretold import Foreteller
 from tests.fleet.mutants import Mutant, Origin, mutant, origin, with_marking_entry
 from tests.fleet.rule_table import IMAGES
@@ -45,19 +45,21 @@ def parts(mutants: Sequence[Mutant]) -> Iterator[Sequence[Mutant]]:
         yield mutants[start : start + _TOGETHER]
 
 
-def what_is_seen(engine: Engine, each: Mutant, foreteller: Foreteller, profile: HostProfile) -> Seen:
-    """How far the container came, asked twice where its words leave that open."""
+def departures(engine: Engine, each: Mutant, foreteller: Foreteller, profile: HostProfile) -> list[str]:
+    """Where its prediction departs from what is seen; it is run once more where its words leave the stage open."""
+    report = foreteller.image(each.image, profile, each.base.overrides)
     real = seen(run(engine, each.tag, f"mutant-{each.seed}"))
-    if real.stage not in (Stage.LOAD, Stage.CRASH) or _NEVER_AFTER_THE_START.search(real.text):
-        return real
+    wrong = disagreements(real, report)
+    if not wrong or real.stage not in (Stage.LOAD, Stage.CRASH) or _NEVER_AFTER_THE_START.search(real.text):
+        return wrong
     marking = with_marking_entry(each, foreteller.program(each.image, profile))
     if marking is None:
-        return real
+        return wrong
     tag = f"marking/{each.seed}:1"
     load(engine, {tag: marking})
     again = seen(run(engine, tag, f"marking-{each.seed}"))
     engine.docker("rmi", "-f", tag)
-    return again if again.stage is Stage.STARTED else real
+    return disagreements(again, report) if again.stage is Stage.STARTED else wrong
 
 
 def test_mutants_come_as_far_as_foretold(engine: Engine, record_property: pytest.RecordProperty) -> None:
@@ -70,9 +72,7 @@ def test_mutants_come_as_far_as_foretold(engine: Engine, record_property: pytest
     departed = {}
     for some in parts([mutant(seed, ground) for seed in range(FIRST, FIRST + count)]):
         load(engine, {each.tag: each.image for each in some})
-        all_seen = in_threads(lambda each: what_is_seen(engine, each, foreteller, profile), some)
-        for each, real in zip(some, all_seen, strict=True):
-            wrong = disagreements(real, foreteller.image(each.image, profile, each.base.overrides))
+        for each, wrong in zip(some, in_threads(lambda each: departures(engine, each, foreteller, profile), some), strict=True):
             if wrong:
                 departed[each.seed] = "\n    ".join([each.told, *wrong])
         engine.docker("rmi", "-f", *(each.tag for each in some))

@@ -77,12 +77,14 @@ CACHES = (
     ),
     Case(
         id="t71_a_stale_hardware_entry_hides_the_plain_one",
+        since=(2, 33),
         items=lambda: cached(cache((LIB, "/gone/libv.so", X86, EXTENSION | 2 << 32), FOUND, hwcaps=["x86-64-v3"])),
         lines=MISSING,
         exit_code=127,
     ),
     Case(
         id="g37_the_best_hardware_entry_wins",
+        since=(2, 33),
         items=lambda: cached(
             cache(
                 (LIB, "/2/libv.so", X86, EXTENSION | 1 << 32),
@@ -103,6 +105,7 @@ CACHES = (
     Case(id="g37_the_second_part_of_a_mixed_cache", items=lambda: cached(old_cache((LIB, "/old/libv.so", 3), then=cache(FOUND)))),
     Case(
         id="g37_hardware_entries_of_a_mixed_cache",
+        since=(2, 33),
         items=lambda: cached(
             old_cache(
                 (LIB, "/old/libv.so", 3),

@@ -12,8 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
+from analyzers.oci import ImageConfig, Platform
+from analyzers.profile import HostProfile
+from analyzers.rootfs import Rootfs
+from analyzers.start import NO_OVERRIDES, Start, foretell_start
 from tests.make.elves import build, c
 from tests.make.layers import Item, file, program
+from tests.make.views import layer
 
 STARTED = 42
 LOADER = "lib64/ld-linux-x86-64.so.2"
@@ -42,10 +47,22 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     since: tuple[int, int] = (0, 0)
     until: tuple[int, int] = (99, 0)
     """Releases of glibc of which this is true."""
+    told_whole_since: tuple[int, int] = (0, 0)
+    """Earlier releases print more than the first line that is foretold."""
     why_no_oracle: str = ""
 
     def holds(self, release: tuple[int, int]) -> bool:
         return self.since <= release <= self.until
+
+
+def foretell(case: Case, loader: Item) -> Start:
+    """What is foretold for it. A user other than root has no capabilities in a chroot."""
+    config = ImageConfig(
+        cmd=case.cmd, env=case.env, user=case.user, working_dir=case.working_dir, platform=Platform("linux", "amd64")
+    )
+    profile = HostProfile(dac_override=case.user in ("", "0:0"))
+    rootfs = Rootfs([layer({LOADER: loader, **case.items()})], runtime=case.proc)
+    return foretell_start(rootfs, config, profile, NO_OVERRIDES)
 
 
 def fails(text: str, program_name: str = "/x") -> tuple[str, ...]:

@@ -16,6 +16,8 @@ COMMANDS = (
     ),
     Case(
         id="g62_no_program",
+        since=(2, 33),
+        told_whole_since=(2, 33),
         items=dict,
         cmd=(LD,),
         lines=(f"{LD}: missing program name", f"Try '{LD} --help' for more information."),
@@ -23,6 +25,7 @@ COMMANDS = (
     ),
     Case(
         id="g62_an_unknown_option",
+        since=(2, 33),
         items=dict,
         cmd=(LD, "--nope", "/x"),
         lines=(f"{LD}: unrecognized option '--nope'", f"Try '{LD} --help' for more information."),
@@ -51,7 +54,14 @@ COMMANDS = (
         lines=fails("/x: wrong ELF class: ELFCLASS32"),
         exit_code=127,
     ),
-    Case(id="g62_itself", items=dict, cmd=(LD, LD), lines=("ld-linux-x86-64.so.2: loader cannot load itself",), exit_code=127),
+    Case(
+        id="g62_itself",
+        since=(2, 35),
+        items=dict,
+        cmd=(LD, LD),
+        lines=("ld-linux-x86-64.so.2: loader cannot load itself",),
+        exit_code=127,
+    ),
     Case(
         id="g62_library_path",
         items=lambda: {"x": prog(LIB), "d/libv.so": v()},
@@ -66,6 +76,7 @@ COMMANDS = (
     ),
     Case(
         id="g62_argv0",
+        since=(2, 33),
         items=lambda: {"x": prog(LIB)},
         cmd=(LD, "--argv0", "me", "/x"),
         lines=fails(f"libv.so: {ABSENT}", "me"),
@@ -91,6 +102,16 @@ COMMANDS = (
         items=lambda: {"x": symlink("/r/p"), "r/p": prog(LIB, runpath="$ORIGIN/a"), "a/libv.so": v()},
         cmd=(LD, "/x"),
     ),
-    Case(id="g62_a_fixed_program", items=lambda: {"x": program(c(EXIT, *BARE, "-no-pie", "-Wl,-e,_start"))}, cmd=(LD, "/x")),
-    Case(id="g62_a_static_program", items=lambda: {"x": program(c(EXIT, *BARE, "-static", "-Wl,-e,_start"))}, cmd=(LD, "/x")),
+    Case(
+        id="g62_a_fixed_program",
+        since=(2, 35),
+        items=lambda: {"x": program(c(EXIT, *BARE, "-no-pie", "-Wl,-e,_start"))},
+        cmd=(LD, "/x"),
+    ),
+    Case(
+        id="g62_a_static_program",
+        since=(2, 35),
+        items=lambda: {"x": program(c(EXIT, *BARE, "-static", "-Wl,-e,_start"))},
+        cmd=(LD, "/x"),
+    ),
 )

@@ -333,9 +333,14 @@ SEARCH = (
             "usr/lib/libd.so": lib("libd.so"),
         },
     ),
-    Case(id="t72_glibc_hwcaps", items=lambda: {"x": prog(LIB, runpath="/d"), "d/glibc-hwcaps/x86-64-v2/libv.so": v()}),
+    Case(
+        id="t72_glibc_hwcaps",
+        since=(2, 33),
+        items=lambda: {"x": prog(LIB, runpath="/d"), "d/glibc-hwcaps/x86-64-v2/libv.so": v()},
+    ),
     Case(
         id="g41_the_best_level_wins",
+        since=(2, 33),
         items=lambda: {
             "x": prog(LIB, runpath="/d"),
             "d/glibc-hwcaps/x86-64-v2/libv.so": "text" * 20,

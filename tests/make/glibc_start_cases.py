@@ -121,6 +121,7 @@ PRELOADS = (
     ),
     Case(
         id="t94_an_auditor_that_is_missing",
+        since=(2, 32),
         items=lambda: {"x": prog(flags=("-Wl,--audit,libaud.so",))},
         lines=("ERROR: ld.so: object 'libaud.so' cannot be loaded as audit interface: cannot open shared object file; ignored.",),
     ),
@@ -213,6 +214,7 @@ VERSIONS = (
     ),
     Case(
         id="t78_a_provider_without_version_table_up_to_2_40",
+        since=(2, 36),
         until=(2, 40),
         items=lambda: {"x": program(user_of(wants_v2())), "a/libv.so": file(unversioned())},
         lines=(
@@ -230,6 +232,7 @@ VERSIONS = (
     ),
     Case(
         id="t79_a_version_need_without_its_library",
+        since=(2, 35),
         items=lambda: {
             "x": program(
                 patched(user_of(wants_v2(), "extern int foo(void); void use(void) { foo(); }\n"), "--remove-needed", LIB)
@@ -259,10 +262,11 @@ def with_libc(release: str, **more: Item) -> dict[str, Item | bytes | str]:
 
 
 LIBC = (
-    Case(id="g55_one_build", items=lambda: with_libc("machine"), until=(2, 36)),
+    Case(id="g55_one_build", since=(2, 36), items=lambda: with_libc("machine"), until=(2, 36)),
     Case(
         id="t99_a_newer_libc_under_an_older_loader",
-        items=lambda: with_libc("later"),
+        since=(2, 36),
+        items=lambda: with_libc("2.41"),
         until=(2, 36),
         lines=undefined("__tunable_is_initialized, version GLIBC_PRIVATE", f"/{MULTIARCH}/libc.so.6"),
         exit_code=127,
@@ -278,6 +282,7 @@ LIBC = (
     Case(id="g55_no_libc_at_all", items=lambda: {"x": hello()}, lines=fails(f"libc.so.6: {ABSENT}"), exit_code=127),
     Case(
         id="t90_relr_without_its_mark",
+        since=(2, 36),
         items=lambda: {
             "x": program(
                 elf(
@@ -295,6 +300,7 @@ LIBC = (
     ),
     Case(
         id="g55_a_libc_that_is_none",
+        since=(2, 32),
         items=lambda: {"x": program(elf("libc.so.6", runpath="/a")), "a/libc.so.6": lib("libc.so.6")},
         lines=(
             "Inconsistency detected by ld.so: dl-call-libc-early-init.c: 37: _dl_call_libc_early_init: "

@@ -167,6 +167,7 @@ SYMBOLS = (
     ),
     Case(
         id="g49_a_circle_of_libraries",
+        since=(2, 36),
         items=lambda: {
             "x": prog("liba.so", rpath="/a"),
             "a/liba.so": lib("liba.so", "libb.so", source="extern int one; int *p = &one;"),
@@ -250,6 +251,7 @@ SYMBOLS = (
     ),
     Case(
         id="t98_a_library_for_a_better_cpu",
+        since=(2, 33),
         items=lambda: {"x": prog("liba.so", runpath="/a"), "a/liba.so": lib("liba.so", flags=("-Wl,-z,x86-64-v4",))},
         lines=("/a/liba.so: CPU ISA level is lower than required",),
         exit_code=127,

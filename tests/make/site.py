@@ -13,6 +13,7 @@ from analyzers.rules import RULES
 from service.fleet import Fleet, FleetRow
 from service.history import Change, Moment
 from service.metrics import Metrics
+from service.running import Running
 from service.settings import Settings
 from service.sources import LayerSource, Sighting
 from service.web import make_app
@@ -63,6 +64,7 @@ class World:
         self.metrics = Metrics(self.fleet)
         self.rescanned: list[Sighting] = []
         self.unready: list[str] = []
+        self.running: tuple[Running, ...] = ()
 
     def show(self, report: Report | None, repository: str, tag: str = "latest", **changes: Any) -> FleetRow:
         """Puts an image under a name into the fleet."""
@@ -82,6 +84,7 @@ class World:
     def app(self, **changes: Any) -> web.Application:
         values: dict[str, Any] = {
             "fleet": self.fleet, "reports": self.reports, "history": self.history, "metrics": self.metrics, "rescan": self.rescan,
+            "running": lambda: self.running,
             "readiness": self.readiness, "settings": Settings(), "rules": RULES, "version": "0.1.0",
         }  # fmt: skip
         return make_app(**(values | changes))

@@ -23,6 +23,7 @@ if [ ! -e "$base" ]; then
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --customize-hook='chroot "$1" apt-get clean' \
         --customize-hook="chroot \"\$1\" apt-get -qq install -y --no-install-recommends --download-only $packages" \
+        --customize-hook='rm -f "$1"/var/cache/apt/*.bin; echo "Acquire::Retries \"0\";" >"$1/etc/apt/apt.conf.d/90offline"' \
         "$suite" "$base.new" "$mirror"
     mv "$base.new" "$base"
 fi
