@@ -369,8 +369,7 @@ def _list_closure(
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
     where = _places(rootfs, result)
-    # A library by itself: what it leaves undefined, the program that loads it may define, as plug-ins expect (ldd says nothing).
-    left_open = facts.interp is None and result.ok is False and result.reason is Reason.SYMBOL
+    left_open = _left_open(facts, result)
     ok = True if left_open else result.ok
     return msgspec.structs.replace(
         base,
@@ -396,6 +395,11 @@ def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
         if each.path and facts is not None and facts.soname is not None:
             places.setdefault(show(facts.soname), each.path)
     return places
+
+
+def _left_open(facts: ElfFacts, result: LoadResult) -> bool:
+    """Whether it is a library that lacks symbols only: the program that loads it may define them, and ldd says nothing."""
+    return facts.interp is None and result.ok is False and result.reason is Reason.SYMBOL
 
 
 def _symbol_words(name: str, version: str) -> str:

@@ -19,10 +19,9 @@ from analyzers.oci import ImageConfig
 from analyzers.removed import removals
 from analyzers.rootfs import Node, Rootfs
 from analyzers.start import Start
-from analyzers.trail import show_path
+from analyzers.trail import layer_words, show_path
 
 _SHOWN_MISSING = 10
-_SHOWN_INSTRUCTION = 100
 _GLIBC_PARTS = frozenset(
     b"libc.so.6 libdl.so.2 libm.so.6 libpthread.so.0 librt.so.1 libresolv.so.2 libutil.so.1 libnsl.so.1 libanl.so.1".split()
 )
@@ -135,7 +134,7 @@ def _library_absent(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig) -> 
     remedies = list(_library_remedies(base, loaded.family))
     removal = next(removals(rootfs, base), None)
     if removal is not None:
-        remedies.insert(0, f"Keep {show_path(removal.path)} in {_layer_words(config, removal.took)}.")
+        remedies.insert(0, f"Keep {show_path(removal.path)} in {layer_words(config, removal.took)}.")
     found = find_file(rootfs, base)
     if found is not None:
         folder = show_path(found.path.rpartition(b"/")[0])
@@ -199,7 +198,7 @@ def _provider_words(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig, pro
     words = ""
     layer = rootfs.layer_of(node)
     if layer is not None:
-        words += f", which {_layer_words(config, layer)} brings"
+        words += f", which {layer_words(config, layer)} brings"
     if defined:
         words += f" and which defines {family[:-1]} up to {max(defined, key=version_key)}"
     return words
@@ -232,7 +231,7 @@ def _symbol(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig) -> Cause:
     for provider in loaded.objects:
         if provider.name.encode("utf-8", "surrogateescape") in files and provider.node is not None:
             layer = rootfs.layer_of(provider.node)
-            brought = f", which {_layer_words(config, layer)} brings" if layer is not None else ""
+            brought = f", which {layer_words(config, layer)} brings" if layer is not None else ""
             words.append(f"It expects it in {show(provider.path)}{brought}.")
     others = len(loaded.unbound) - 1
     if others > 0:
@@ -269,11 +268,3 @@ def _crash(loaded: LoadResult) -> Cause:
     if loaded.crash == "SIGABRT":
         return Cause("load.mixed-libc", f"The loader is of {loaded.family} {loaded.version}, {show(loaded.wanted)} is not.")
     return Cause("load.crash", f"It is {show(loaded.wanted)} that it dies of." if loaded.wanted else "")
-
-
-def _layer_words(config: ImageConfig, layer: int) -> str:
-    created = [text for text, empty in config.history if not empty]
-    if layer >= len(created) or not created[layer]:
-        return f"layer {layer}"
-    text = show(created[layer].encode("utf-8", "surrogatepass"))
-    return f"layer {layer} ({text[:_SHOWN_INSTRUCTION]}{'...' if len(text) > _SHOWN_INSTRUCTION else ''})"

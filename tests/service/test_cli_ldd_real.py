@@ -108,7 +108,7 @@ def test_run_paths_lead_where_ldd_says_and_it_is_told_whose_they_were(enoent: Co
     assert "✗ library libgone.so" in shown.out
     assert "✗ library libtoo.so" in shown.out
     scanned = enoent("scan", reference)
-    assert f"{tree}/lib/liba.so needs libgone.so. Also missing: libtoo.so" in scanned.prose
+    assert f"{tree}/lib/liba.so needs libgone.so. Also missing: libtoo.so (for {tree}/lib/liba.so)." in scanned.prose
 
 
 def test_what_a_plug_in_leaves_to_its_program_is_no_failure(enoent: Command, tmp_path: Path, tree: Path) -> None:
