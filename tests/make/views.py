@@ -105,12 +105,15 @@ def layer(
         for path in list(wanted):
             while path := path.rpartition(b"/")[0]:
                 wanted.setdefault(path, folder())
-    entries, elfs, texts, heads = [], {}, {}, {}
+    entries, elfs, symbols, texts, heads = [], {}, {}, {}, {}
     for path, item in wanted.items():
         size, digest = len(item.content), b""
         if item.content.startswith(b"\x7fELF"):
             digest = hashlib.sha256(item.content).digest()
-            elfs[digest] = read_elf(item.content).facts
+            read = read_elf(item.content)
+            elfs[digest] = read.facts
+            if read.symbols is not None:
+                symbols[digest] = read.symbols
         if item.elf is not None:
             size = item.elf.file_size
             digest = hashlib.sha256(msgspec.msgpack.encode(item.elf)).digest()
@@ -132,7 +135,7 @@ def layer(
         whiteouts=tuple(sorted(each.encode() for each in whiteouts)),
         opaques=tuple(sorted(each.encode() for each in opaques)),
         elf=elfs,
-        symbols={},
+        symbols=symbols,
         texts=texts,
         heads=heads,
         unread=unread,
