@@ -369,17 +369,19 @@ def _list_closure(
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
     where = _places(rootfs, result)
+    left_open = _left_open(facts, result)
+    ok = True if left_open else result.ok
     return msgspec.structs.replace(
         base,
-        verdict=_listing_verdict(facts, result),
-        error="" if result.ok else _listing_error(facts, result),
+        verdict=State.UNKNOWN if ok is None else State.STARTS if ok else State.FAILS,
+        error="" if ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
         needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
         unmet_versions=tuple(f"{provider}: {version} (for {by})" for provider, version, by in result.unmet_versions),
         unbound_symbols=(
             *(f"{_symbol_words(name, version)} (in {by})" for by, name, version in result.unbound),
             *(f"{_symbol_words(name, version)} (in {by}, when first called)" for by, name, version in result.later),
         ),
-        tree=(*result.steps, *result.beyond),
+        tree=tuple(step for step in (*result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
     )
 
 
@@ -395,17 +397,9 @@ def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
     return places
 
 
-def _listing_verdict(facts: ElfFacts, result: LoadResult) -> State:
-    """A library that only lacks symbols may get them from the program that loads it."""
-    if result.ok is None or (facts.interp is None and result.reason is Reason.SYMBOL):
-        return State.UNKNOWN
-    return State.STARTS if result.ok else State.FAILS
-
-
-def _listing_error(facts: ElfFacts, result: LoadResult) -> str:
-    if facts.interp is None and result.reason is Reason.SYMBOL:
-        return "some of its symbols must come from the program that loads it"
-    return show(b"\n".join(result.lines)) or result.crash or result.unknown
+def _left_open(facts: ElfFacts, result: LoadResult) -> bool:
+    """Whether it is a library that lacks symbols only: the program that loads it may define them, and ldd says nothing."""
+    return facts.interp is None and result.ok is False and result.reason is Reason.SYMBOL
 
 
 def _symbol_words(name: str, version: str) -> str:
