@@ -15,6 +15,8 @@ REPORT_SCHEMA = "1"
 
 def show(raw: bytes) -> str:
     """Bytes of an image as printable text: valid UTF-8 stays, controls and the rest are \\xNN or \\uNNNN."""
+    if raw.isascii() and (text := raw.decode("ascii")).isprintable():
+        return text
     out = []
     for character in raw.decode("utf-8", "surrogateescape"):
         code = ord(character)

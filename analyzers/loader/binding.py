@@ -7,27 +7,29 @@ exact answer somewhere, so sets settle them; what is left is looked up candidate
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts, SymbolFlag
 from analyzers.loader.linkmap import Mapped
-from analyzers.loader.symbols import Offered, offered_symbols, relocation_runs, wanted_symbols
+from analyzers.loader.symbols import Offered, export_pairs, import_pairs, offered_symbols, relocation_symbols
 
 _WEAK, _START, _CALL, _COPY = (int(flag) for flag in (SymbolFlag.WEAK, SymbolFlag.START, SymbolFlag.CALL, SymbolFlag.COPY))
 _HIDDEN, _IFUNC, _LOW = (int(flag) for flag in (SymbolFlag.HIDDEN_VERSION, SymbolFlag.IFUNC, SymbolFlag.LOW_INDEX))
+_IFUNC_FLAGS = bytes(bits & _IFUNC for bits in range(256))
+_PLAIN_FLAGS = bytes(int(bool(bits & _LOW) or not bits & _HIDDEN) for bits in range(256))
 _DF_BIND_NOW, _DF_1_NOW = 8, 1
 _ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31, 111), (0, 0, 110))
 
 
-class Reference(NamedTuple):
-    """A symbol that an object wants."""
+Reference = tuple[bytes, bytes]
+"""Name and version of a symbol that an object wants; the version is empty where it wants none."""
 
-    name: bytes
-    version: bytes
 
-    def words(self) -> bytes:
-        """As glibc prints it."""
-        return self.name + (b", version " + self.version if self.version else b"")
+def words(reference: Reference) -> bytes:
+    """As glibc prints it."""
+    name, version = reference
+    return name + (b", version " + version if version else b"")
 
 
 class Table:
@@ -38,46 +40,56 @@ class Table:
     def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
         self._facts = facts
         self._offered: dict[bytes, list[Offered]] | None = None
-        imports = wanted_symbols(facts)
-        strong = [index for index in _look_ups(facts, len(imports)) if not imports[index].flags & _WEAK]
-        names = {index: Reference(imports[index].name, imports[index].version) for index in strong}
-        self.copies = tuple(names[index] for index in strong if imports[index].flags & _COPY)
+        imports = import_pairs(facts)
+        flags = facts.import_flags
+        strong = [index for index in _look_ups(facts, len(imports)) if not flags[index] & _WEAK]
+        self.copies = tuple([imports[index] for index in strong if flags[index] & _COPY])
         """Bound by COPY relocations, which pass over the object itself."""
-        strong = [index for index in strong if not imports[index].flags & _COPY]
-        self.starts = tuple(names[index] for index in strong if imports[index].flags & _START)
+        bound = [index for index in strong if flags[index] & (_START | _CALL | _COPY) in (_START, _CALL, _START | _CALL)]
+        self.starts = tuple([imports[index] for index in bound if flags[index] & _START])
         """Bound before the entry point, in the order of the relocations."""
-        self.calls = tuple(names[index] for index in strong if imports[index].flags & (_START | _CALL) == _CALL)
+        self.calls = tuple([imports[index] for index in bound if not flags[index] & _START])
         """Bound at the first call, unless the object binds now."""
-        self.at_once = tuple(names[index] for index in strong if imports[index].flags & (_START | _CALL))
+        self.at_once = tuple([imports[index] for index in bound])
         """Both, as an object that binds now meets them."""
-        offers: set[tuple[bytes, bytes]] = set()
-        ifuncs: set[bytes] = set()
-        for name, definitions in self.offered().items():
-            for version, flags in definitions:
-                if version:
-                    offers.add((name, version))
-                if flags & _IFUNC:
-                    ifuncs.add(name)
-            if _accepts_unversioned(definitions, versioned=versioned):
-                offers.add((name, b""))
-        self.offers = frozenset(offers)
+        self.offers = frozenset(_certain_offers(facts, versioned=versioned))
         """References with a certain answer here; there may be others (see `satisfies`)."""
-        self.ifuncs = frozenset(ifuncs)
+        names = facts.export_names.split(b"\0") if facts.export_flags.translate(_IFUNC_FLAGS).strip(b"\0") else []
+        self.ifuncs = frozenset([name for name, bits in zip(names, facts.export_flags, strict=False) if bits & _IFUNC])
         self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
         """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
 
     def offered(self) -> dict[bytes, list[Offered]]:
+        """Every definition by name: made when the certain answers do not suffice."""
         if self._offered is None:
             self._offered = offered_symbols(self._facts)
         return self._offered
 
 
+def _certain_offers(facts: SymbolFacts, *, versioned: bool) -> set[Reference]:
+    """Whole columns at a stroke; only names that are defined more than once are looked at one by one."""
+    pairs = export_pairs(facts)
+    names = [name for name, _ in pairs]
+    offers = set(pairs)
+    plain = set(names)
+    if len(plain) == len(names):
+        taken = names if not versioned else compress(names, facts.export_flags.translate(_PLAIN_FLAGS))
+        offers.update([(name, b"") for name in taken])
+        return offers
+    offered = offered_symbols(facts)
+    offers = {pair for pair in offers if pair[1]}
+    offers.update([(name, b"") for name in plain if _accepts_unversioned(offered[name], versioned=versioned)])
+    return offers
+
+
 def _look_ups(facts: SymbolFacts, imports: int) -> list[int]:
     """Positions of imports as glibc looks them up: data relocations, then DT_JMPREL (dynamic-link.h); then the rest."""
-    runs = list(relocation_runs(facts))
+    symbols = relocation_symbols(facts)
     plt = facts.relocation_plt_runs
-    met = dict.fromkeys(run.symbol for run in (*runs[plt:], *runs[:plt]) if 0 <= run.symbol < imports)
-    return list(dict.fromkeys([*met, *range(imports)]))
+    met = dict.fromkeys(symbols[plt:])
+    met.update(dict.fromkeys(symbols[:plt]))
+    order = [position - 1 for position in met if 0 < position <= imports]
+    return order if len(order) == imports else list(dict.fromkeys([*order, *range(imports)]))
 
 
 EMPTY = Table(SymbolFacts(), versioned=False)
@@ -92,14 +104,15 @@ def _accepts_unversioned(definitions: list[Offered], *, versioned: bool) -> bool
 
 def satisfies(table: Table, reference: Reference, *, versioned: bool, hidden: bool = False) -> bool:
     """Whether an object's definitions of that name answer the reference (G48)."""
-    definitions = table.offered().get(reference.name)
+    name, wanted = reference
+    definitions = table.offered().get(name)
     if not definitions:
         return False
-    if not reference.version:
+    if not wanted:
         return _accepts_unversioned(definitions, versioned=versioned)
     if not versioned:
         return True
-    if any(version == reference.version for version, _ in definitions):
+    if any(version == wanted for version, _ in definitions):
         return True
     return not hidden and any(not version and not flags & _HIDDEN for version, flags in definitions)
 
@@ -172,7 +185,7 @@ class Scope:
             reference
             for reference in references
             if reference in left
-            and not self._answered(reference, hidden=reference.version in hidden, data=reference in data, without=without)
+            and not self._answered(reference, hidden=reference[1] in hidden, data=reference in data, without=without)
         ]
 
     def _answered(self, reference: Reference, *, hidden: bool, data: bool, without: Mapped | None) -> bool:
@@ -182,7 +195,7 @@ class Scope:
             table = self._tables[id(other)]
             if satisfies(table, reference, versioned=other.versioned, hidden=hidden):
                 return True
-            if data and reference.name in table.plt_names:
+            if data and reference[0] in table.plt_names:
                 return True
         return False
 
@@ -199,7 +212,8 @@ class Scope:
             offered = self._tables[id(bare)].offered()
             references = table.at_once if binds_now(mapped) else table.starts
             for reference in references:
-                if reference.version in versions and reference.name in offered and not self._before(bare, reference):
+                name, version = reference
+                if version in versions and name in offered and not self._before(bare, reference):
                     line = next(line for major, minor, line in _ASSERT_LINES if self._release >= (major, minor))
                     return (
                         b"Inconsistency detected by ld.so: dl-lookup.c: %d: check_match: Assertion `version->filename == NULL "
@@ -222,13 +236,13 @@ class Scope:
         if main is None or mapped is main or id(main) in done:
             return b""
         resolvers = self._tables[id(main)].ifuncs
-        if not resolvers or mapped.facts.symbolic and resolvers.isdisjoint(reference.name for reference in table.starts):
+        if not resolvers or mapped.facts.symbolic and resolvers.isdisjoint(name for name, _ in table.starts):
             return b""
         references = table.at_once if now or binds_now(mapped) else table.starts
         for reference in references:
-            if reference.name in resolvers and satisfies(self._tables[id(main)], reference, versioned=main.versioned):
+            if reference[0] in resolvers and satisfies(self._tables[id(main)], reference, versioned=main.versioned):
                 return (
-                    self._program + b": IFUNC symbol '" + reference.name + b"' referenced in '" + mapped.name
+                    self._program + b": IFUNC symbol '" + reference[0] + b"' referenced in '" + mapped.name
                     + b"' is defined in the executable and creates an unsatisfiable circular dependency."
                 )  # fmt: skip
         return b""

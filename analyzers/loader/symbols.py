@@ -52,6 +52,25 @@ def offered_symbols(facts: SymbolFacts) -> dict[bytes, list[Offered]]:
     return offered
 
 
+def import_pairs(facts: SymbolFacts) -> list[tuple[bytes, bytes]]:
+    """(name, version) of every import, in the order of the symbol table."""
+    return _pairs(facts, facts.import_names, facts.import_versions) if facts.import_flags else []
+
+
+def export_pairs(facts: SymbolFacts) -> list[tuple[bytes, bytes]]:
+    """(name, version) of every export, likewise."""
+    return _pairs(facts, facts.export_names, facts.export_versions) if facts.export_flags else []
+
+
+def _pairs(facts: SymbolFacts, names: bytes, versions: bytes) -> list[tuple[bytes, bytes]]:
+    return list(zip(names.split(b"\0"), map(facts.versions.__getitem__, _indexes(versions)), strict=True))
+
+
+def relocation_symbols(facts: SymbolFacts) -> array[int]:
+    """The symbols of relocation_runs alone: one more than the place among the imports and own names, or 0."""
+    return _numbers("I", facts.relocation_symbols)
+
+
 class Relocated(NamedTuple):
     """`times` relocations in a row of one type against one symbol."""
 
