@@ -18,6 +18,7 @@ from analyzers.load_causes import Cause, find_file, load_cause, version_key
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.removed import tell_removal
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
 from analyzers.start import NO_OVERRIDES, STRERROR, Overrides, Start, foretell_start, load_program
@@ -64,6 +65,21 @@ _INTERPRETER_FOLDERS = (b"/bin", b"/usr/bin", b"/usr/local/bin", b"/sbin", b"/us
 _FOREIGN_PREFIXES = (b"/nix/", b"/gnu/", b"/home/linuxbrew", b"@@HOMEBREW", b"/opt/homebrew")
 _SHOWN_NEEDED = 20
 
+_ABSENCES = frozenset(
+    {
+        "elf.interpreter-absent",
+        "elf.interpreter-foreign-prefix",
+        "elf.no-loader",
+        "load.library-absent",
+        "path.absent",
+        "path.not-found",
+        "path.shell-absent",
+        "script.env-target-absent",
+        "script.interpreter-absent",
+    }
+)
+"""Rules whose cause is a file that is not there, which a build may have had and lost."""
+
 
 class ObjectListing(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One program or library as `enoent ldd` shows it."""
@@ -89,6 +105,7 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
     rule = RULES[cause.rule]
     node = rootfs.resolve(b"/" + start.subject).node if start.subject else None
     layer = None if node is None else rootfs.layer_of(node)
+    removed = tell_removal(rootfs, config, _missing_name(start)) if cause.rule in _ABSENCES else ""
     finding = Finding(
         rule=rule.id,
         severity=rule.severity,
@@ -96,11 +113,17 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
         subject=show_path(start.subject) if start.subject else "",
         layer=layer,
         trail=start.steps,
-        why=f"{rule.why} {cause.why}".strip(),
+        why=" ".join(part for part in (rule.why, cause.why, removed) if part),
         remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
         assumptions=cause.assumptions,
     )
     return finding, rule.reason
+
+
+def _missing_name(start: Start) -> bytes:
+    """Last component of the file for want of which it does not start."""
+    wanted = start.culprit if start.loaded is None else start.loaded.wanted
+    return wanted.rstrip(b"/").rpartition(b"/")[2]
 
 
 def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
@@ -116,7 +139,7 @@ def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     if start.cause == "path.absent":
         return _path_absent(start, rootfs)
     if start.cause in ("path.not-found", "path.not-executable") and start.culprit:
-        return _unusable_on_path(start)
+        return _unusable_on_path(start, rootfs)
     return Cause(start.cause)
 
 
@@ -239,11 +262,16 @@ def _path_absent(start: Start, rootfs: Rootfs) -> Cause:
     return Cause("path.absent", f"A file of that name lies at {show_path(found.path)}.", (f"Use {show_path(found.path)}.",))
 
 
-def _unusable_on_path(start: Start) -> Cause:
+def _unusable_on_path(start: Start, rootfs: Rootfs) -> Cause:
     tried = [each for step in start.steps if step.action == "lookup" for each in step.attempts]
     blocked = next((each.path for each in tried if each.outcome == "not executable"), None)
     if start.cause == "path.not-found" and blocked is not None:
         return Cause(start.cause, f"{blocked} exists but is not executable.", (f"chmod +x {blocked}",))
+    found = find_file(rootfs, start.culprit) if start.cause == "path.not-found" else None
+    if found is not None:
+        folder = show_path(found.path.rpartition(b"/")[0])
+        why = f"A file of that name lies at {show_path(found.path)}, and PATH does not name {folder}."
+        return Cause(start.cause, why, (f"Use {show_path(found.path)}, or add {folder} to PATH.",))
     return Cause(start.cause)
 
 
@@ -294,9 +322,8 @@ def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig,
     creds = start.user.credentials(dac_override=profile.dac_override)
     if facts.interp is None:
         # A library: as its users would have it loaded, by the loader of the image's program or of its family.
-        return _list_closure(
-            rootfs, base, facts, _library_execution(rootfs, found.node, path, start, config, creds), start, profile
-        )
+        executed = _library_execution(rootfs, found.node, path, start, config, creds)
+        return _list_closure(rootfs, base, facts, executed, start, profile)
     tried = attempt(rootfs, "path", path, found)
     executed = execute_elf(
         rootfs,
@@ -342,17 +369,19 @@ def _list_closure(
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
     where = _places(rootfs, result)
+    left_open = _left_open(facts, result)
+    ok = True if left_open else result.ok
     return msgspec.structs.replace(
         base,
-        verdict=_listing_verdict(facts, result),
-        error="" if result.ok else _listing_error(facts, result),
+        verdict=State.UNKNOWN if ok is None else State.STARTS if ok else State.FAILS,
+        error="" if ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
         needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
         unmet_versions=tuple(f"{provider}: {version} (for {by})" for provider, version, by in result.unmet_versions),
         unbound_symbols=(
             *(f"{_symbol_words(name, version)} (in {by})" for by, name, version in result.unbound),
             *(f"{_symbol_words(name, version)} (in {by}, when first called)" for by, name, version in result.later),
         ),
-        tree=(*result.steps, *result.beyond),
+        tree=tuple(step for step in (*result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
     )
 
 
@@ -368,17 +397,9 @@ def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
     return places
 
 
-def _listing_verdict(facts: ElfFacts, result: LoadResult) -> State:
-    """A library that only lacks symbols may get them from the program that loads it."""
-    if result.ok is None or (facts.interp is None and result.reason is Reason.SYMBOL):
-        return State.UNKNOWN
-    return State.STARTS if result.ok else State.FAILS
-
-
-def _listing_error(facts: ElfFacts, result: LoadResult) -> str:
-    if facts.interp is None and result.reason is Reason.SYMBOL:
-        return "some of its symbols must come from the program that loads it"
-    return show(b"\n".join(result.lines)) or result.crash or result.unknown
+def _left_open(facts: ElfFacts, result: LoadResult) -> bool:
+    """Whether it is a library that lacks symbols only: the program that loads it may define them, and ldd says nothing."""
+    return facts.interp is None and result.ok is False and result.reason is Reason.SYMBOL
 
 
 def _symbol_words(name: str, version: str) -> str:

@@ -16,12 +16,12 @@ from analyzers.finding import Outcome, Reason, Step, show
 from analyzers.kernel import NATIVE
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
+from analyzers.removed import removals
 from analyzers.rootfs import Node, Rootfs
 from analyzers.start import Start
-from analyzers.trail import show_path
+from analyzers.trail import layer_words, show_path
 
 _SHOWN_MISSING = 10
-_SHOWN_INSTRUCTION = 100
 _GLIBC_PARTS = frozenset(
     b"libc.so.6 libdl.so.2 libm.so.6 libpthread.so.0 librt.so.1 libresolv.so.2 libutil.so.1 libnsl.so.1 libanl.so.1".split()
 )
@@ -132,12 +132,9 @@ def _library_absent(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig) -> 
         more = len(loaded.missing) - 1 - len(others)
         words.append(f"Also missing: {', '.join(others)}" + (f" and {more} more." if more else "."))
     remedies = list(_library_remedies(base, loaded.family))
-    deleted = _deleted(loaded, rootfs)
-    if deleted is not None:
-        path, brought, removed = deleted
-        bringing, deleting = _layer_words(config, brought), _layer_words(config, removed)
-        words.append(f"{show_path(path)} was there: {bringing} brought it and {deleting} deleted it.")
-        remedies.insert(0, f"Keep {show_path(path)} in {_layer_words(config, removed)}.")
+    removal = next(removals(rootfs, base), None)
+    if removal is not None:
+        remedies.insert(0, f"Keep {show_path(removal.path)} in {layer_words(config, removal.took)}.")
     found = find_file(rootfs, base)
     if found is not None:
         folder = show_path(found.path.rpartition(b"/")[0])
@@ -168,31 +165,6 @@ def _library_remedies(soname: bytes, family: str) -> tuple[str, ...]:
 def find_file(rootfs: Rootfs, base: bytes) -> Node | None:
     """The first visible file of that name, wherever it lies; reads every path, so only after a failure."""
     return next((node for node in rootfs.named(base) if node.entry.kind in (Kind.FILE, Kind.SYMLINK)), None) if base else None
-
-
-def _deleted(loaded: LoadResult, rootfs: Rootfs) -> tuple[bytes, int, int] | None:
-    """(path, layer that brought it, layer that deleted it) of a place where the loader looked."""
-    step = _failed_step(loaded)
-    tried = [each.path.encode("utf-8", "surrogateescape") for each in step.attempts] if step is not None else []
-    for path in tried:
-        if not path.startswith(b"/"):
-            continue
-        directory, _, name = path.lstrip(b"/").rpartition(b"/")
-        landed = rootfs.landing(directory)
-        place = landed + b"/" + name if landed else name
-        for index in range(len(rootfs.layers) - 1, -1, -1):
-            if rootfs.layers[index].entries.get(place) is None:
-                continue
-            removed = next((above for above in range(index + 1, len(rootfs.layers)) if _hides(rootfs, above, place)), None)
-            if removed is not None:
-                return place, index, removed
-    return None
-
-
-def _hides(rootfs: Rootfs, layer: int, path: bytes) -> bool:
-    facts = rootfs.layers[layer]
-    parents = [path[:at] for at, byte in enumerate(path) if byte == 0x2F]
-    return any(each in facts.whiteouts for each in (path, *parents)) or any(each in facts.opaques for each in parents)
 
 
 # -- versions and symbols --
@@ -226,7 +198,7 @@ def _provider_words(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig, pro
     words = ""
     layer = rootfs.layer_of(node)
     if layer is not None:
-        words += f", which {_layer_words(config, layer)} brings"
+        words += f", which {layer_words(config, layer)} brings"
     if defined:
         words += f" and which defines {family[:-1]} up to {max(defined, key=version_key)}"
     return words
@@ -259,7 +231,7 @@ def _symbol(loaded: LoadResult, rootfs: Rootfs, config: ImageConfig) -> Cause:
     for provider in loaded.objects:
         if provider.name.encode("utf-8", "surrogateescape") in files and provider.node is not None:
             layer = rootfs.layer_of(provider.node)
-            brought = f", which {_layer_words(config, layer)} brings" if layer is not None else ""
+            brought = f", which {layer_words(config, layer)} brings" if layer is not None else ""
             words.append(f"It expects it in {show(provider.path)}{brought}.")
     others = len(loaded.unbound) - 1
     if others > 0:
@@ -296,11 +268,3 @@ def _crash(loaded: LoadResult) -> Cause:
     if loaded.crash == "SIGABRT":
         return Cause("load.mixed-libc", f"The loader is of {loaded.family} {loaded.version}, {show(loaded.wanted)} is not.")
     return Cause("load.crash", f"It is {show(loaded.wanted)} that it dies of." if loaded.wanted else "")
-
-
-def _layer_words(config: ImageConfig, layer: int) -> str:
-    created = [text for text, empty in config.history if not empty]
-    if layer >= len(created) or not created[layer]:
-        return f"layer {layer}"
-    text = show(created[layer].encode("utf-8", "surrogatepass"))
-    return f"layer {layer} ({text[:_SHOWN_INSTRUCTION]}{'...' if len(text) > _SHOWN_INSTRUCTION else ''})"

@@ -45,7 +45,10 @@ STRERROR = {
     "EPERM": "operation not permitted",
 }
 """Go's words for an errno, which are the C library's in lower case."""
-SIGNAL_EXIT = {"SIGABRT": 134, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+SIGNAL_EXIT = {"SIGABRT": 139, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+"""Exit status of a container that a signal ends. Its first process ignores what it sends itself, so abort() goes on to an
+instruction that no program may execute, and that is SIGSEGV (signal(7), glibc `stdlib/abort.c`).
+"""
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -379,6 +382,9 @@ def _settle_user(rootfs: Rootfs, spec: str, steps: list[Step], profile: HostProf
         if (unread or found.unknown) and not _needs_no_files(spec):
             return ResolvedUser(), None, f"{show_path(path)} was not wholly read"
         texts.append(text)
+    if profile.engine == "containerd" and spec.count(":") > 1:
+        steps.append(Step("user", spec, ok=False))
+        return ResolvedUser(), _Failed(_raw(f"invalid USER value {spec}"), "user.not-found", culprit=_raw(spec)), ""
     user = resolve_user(spec, *texts)
     if spec or user.error:
         steps.append(Step("user", spec, path=f"{user.uid}:{user.gid}", ok=not user.error, attempts=tuple(attempts)))
@@ -421,8 +427,6 @@ def _user_words(error: str, spec: str, profile: HostProfile) -> str:
     """C23: containerd's own client says it otherwise."""
     if profile.engine != "containerd":
         return error
-    if spec.count(":") > 1:
-        return f"invalid USER value {spec}"
     if "must be in range" in error:
         return f'invalid USER value "{spec}": uid out of range'
     return "no users found" if error.startswith("unable to find user") else error.partition(": no matching")[0]

@@ -6,30 +6,29 @@ exact answer somewhere, so sets settle them; what is left is looked up candidate
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import compress
+from itertools import compress, repeat
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts, SymbolFlag
 from analyzers.loader.linkmap import Mapped
-from analyzers.loader.symbols import Offered, export_pairs, import_pairs, offered_symbols, relocation_symbols
+from analyzers.loader.symbols import (
+    Offered,
+    Reference,
+    offered_columns,
+    offered_symbols,
+    relocated_places,
+    wanted_symbols,
+)
 
 _WEAK, _START, _CALL, _COPY = (int(flag) for flag in (SymbolFlag.WEAK, SymbolFlag.START, SymbolFlag.CALL, SymbolFlag.COPY))
 _HIDDEN, _IFUNC, _LOW = (int(flag) for flag in (SymbolFlag.HIDDEN_VERSION, SymbolFlag.IFUNC, SymbolFlag.LOW_INDEX))
-_IFUNC_FLAGS = bytes(bits & _IFUNC for bits in range(256))
-_PLAIN_FLAGS = bytes(int(bool(bits & _LOW) or not bits & _HIDDEN) for bits in range(256))
+_IS_IFUNC = bytes(int(bool(flags & _IFUNC)) for flags in range(256))
+_IS_DEFAULT = bytes(int(not flags & _HIDDEN or bool(flags & _LOW)) for flags in range(256))
+"""By flags: what can answer a reference without a version where its name has no other definition."""
 _DF_BIND_NOW, _DF_1_NOW = 8, 1
 _ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31, 111), (0, 0, 110))
-
-
-Reference = tuple[bytes, bytes]
-"""Name and version of a symbol that an object wants; the version is empty where it wants none."""
-
-
-def words(reference: Reference) -> bytes:
-    """As glibc prints it."""
-    name, version = reference
-    return name + (b", version " + version if version else b"")
 
 
 class Table:
@@ -40,56 +39,50 @@ class Table:
     def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
         self._facts = facts
         self._offered: dict[bytes, list[Offered]] | None = None
-        imports = import_pairs(facts)
-        flags = facts.import_flags
-        strong = [index for index in _look_ups(facts, len(imports)) if not flags[index] & _WEAK]
-        self.copies = tuple([imports[index] for index in strong if flags[index] & _COPY])
+        imports, flags = wanted_symbols(facts), facts.import_flags
+        strong = [index for index in _look_ups(facts) if not flags[index] & _WEAK]
+        self.copies = tuple(imports[index] for index in strong if flags[index] & _COPY)
         """Bound by COPY relocations, which pass over the object itself."""
-        bound = [index for index in strong if flags[index] & (_START | _CALL | _COPY) in (_START, _CALL, _START | _CALL)]
-        self.starts = tuple([imports[index] for index in bound if flags[index] & _START])
+        strong = [index for index in strong if not flags[index] & _COPY]
+        self.starts = tuple(imports[index] for index in strong if flags[index] & _START)
         """Bound before the entry point, in the order of the relocations."""
-        self.calls = tuple([imports[index] for index in bound if not flags[index] & _START])
+        self.calls = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL) == _CALL)
         """Bound at the first call, unless the object binds now."""
-        self.at_once = tuple([imports[index] for index in bound])
+        self.at_once = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL))
         """Both, as an object that binds now meets them."""
-        self.offers = frozenset(_certain_offers(facts, versioned=versioned))
+        self.offers = self._certain_offers(versioned=versioned)
         """References with a certain answer here; there may be others (see `satisfies`)."""
-        names = facts.export_names.split(b"\0") if facts.export_flags.translate(_IFUNC_FLAGS).strip(b"\0") else []
-        self.ifuncs = frozenset([name for name, bits in zip(names, facts.export_flags, strict=False) if bits & _IFUNC])
+        self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), facts.export_flags.translate(_IS_IFUNC)))
         self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
         """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
 
     def offered(self) -> dict[bytes, list[Offered]]:
-        """Every definition by name: made when the certain answers do not suffice."""
         if self._offered is None:
             self._offered = offered_symbols(self._facts)
         return self._offered
 
+    def _certain_offers(self, *, versioned: bool) -> frozenset[tuple[bytes, bytes]]:
+        """Every definition by name and version, and without a version what check_match takes then (G48). Picked by whole
+        columns: nearly all names have one definition, and only the others are looked at one by one.
+        """
+        names, versions = offered_columns(self._facts)
+        flags = self._facts.export_flags
+        bare = names if not versioned else list(compress(names, flags.translate(_IS_DEFAULT)))
+        unversioned = set(bare)
+        if versioned and len(unversioned) < len(bare):
+            twice = (name for name, times in Counter(bare).items() if times > 1)
+            unversioned.difference_update(
+                [name for name in twice if not _accepts_unversioned(self.offered()[name], versioned=True)]
+            )
+        return frozenset(compress(zip(names, versions, strict=True), versions)) | frozenset(zip(unversioned, repeat(b"")))
 
-def _certain_offers(facts: SymbolFacts, *, versioned: bool) -> set[Reference]:
-    """Whole columns at a stroke; only names that are defined more than once are looked at one by one."""
-    pairs = export_pairs(facts)
-    names = [name for name, _ in pairs]
-    offers = set(pairs)
-    plain = set(names)
-    if len(plain) == len(names):
-        taken = names if not versioned else compress(names, facts.export_flags.translate(_PLAIN_FLAGS))
-        offers.update([(name, b"") for name in taken])
-        return offers
-    offered = offered_symbols(facts)
-    offers = {pair for pair in offers if pair[1]}
-    offers.update([(name, b"") for name in plain if _accepts_unversioned(offered[name], versioned=versioned)])
-    return offers
 
-
-def _look_ups(facts: SymbolFacts, imports: int) -> list[int]:
+def _look_ups(facts: SymbolFacts) -> list[int]:
     """Positions of imports as glibc looks them up: data relocations, then DT_JMPREL (dynamic-link.h); then the rest."""
-    symbols = relocation_symbols(facts)
-    plt = facts.relocation_plt_runs
-    met = dict.fromkeys(symbols[plt:])
-    met.update(dict.fromkeys(symbols[:plt]))
-    order = [position - 1 for position in met if 0 < position <= imports]
-    return order if len(order) == imports else list(dict.fromkeys([*order, *range(imports)]))
+    places, plt = relocated_places(facts), facts.relocation_plt_runs
+    imports = range(len(facts.import_flags))
+    met = dict.fromkeys([*places[plt:], *places[:plt]])
+    return list(dict.fromkeys([*(place - 1 for place in met if 0 < place <= len(imports)), *imports]))
 
 
 EMPTY = Table(SymbolFacts(), versioned=False)
@@ -104,15 +97,14 @@ def _accepts_unversioned(definitions: list[Offered], *, versioned: bool) -> bool
 
 def satisfies(table: Table, reference: Reference, *, versioned: bool, hidden: bool = False) -> bool:
     """Whether an object's definitions of that name answer the reference (G48)."""
-    name, wanted = reference
-    definitions = table.offered().get(name)
+    definitions = table.offered().get(reference.name)
     if not definitions:
         return False
-    if not wanted:
+    if not reference.version:
         return _accepts_unversioned(definitions, versioned=versioned)
     if not versioned:
         return True
-    if any(version == wanted for version, _ in definitions):
+    if any(version == reference.version for version, _ in definitions):
         return True
     return not hidden and any(not version and not flags & _HIDDEN for version, flags in definitions)
 
@@ -185,7 +177,7 @@ class Scope:
             reference
             for reference in references
             if reference in left
-            and not self._answered(reference, hidden=reference[1] in hidden, data=reference in data, without=without)
+            and not self._answered(reference, hidden=reference.version in hidden, data=reference in data, without=without)
         ]
 
     def _answered(self, reference: Reference, *, hidden: bool, data: bool, without: Mapped | None) -> bool:
@@ -195,7 +187,7 @@ class Scope:
             table = self._tables[id(other)]
             if satisfies(table, reference, versioned=other.versioned, hidden=hidden):
                 return True
-            if data and reference[0] in table.plt_names:
+            if data and reference.name in table.plt_names:
                 return True
         return False
 
@@ -212,8 +204,7 @@ class Scope:
             offered = self._tables[id(bare)].offered()
             references = table.at_once if binds_now(mapped) else table.starts
             for reference in references:
-                name, version = reference
-                if version in versions and name in offered and not self._before(bare, reference):
+                if reference.version in versions and reference.name in offered and not self._before(bare, reference):
                     line = next(line for major, minor, line in _ASSERT_LINES if self._release >= (major, minor))
                     return (
                         b"Inconsistency detected by ld.so: dl-lookup.c: %d: check_match: Assertion `version->filename == NULL "
@@ -236,13 +227,13 @@ class Scope:
         if main is None or mapped is main or id(main) in done:
             return b""
         resolvers = self._tables[id(main)].ifuncs
-        if not resolvers or mapped.facts.symbolic and resolvers.isdisjoint(name for name, _ in table.starts):
+        if not resolvers or mapped.facts.symbolic and resolvers.isdisjoint(reference.name for reference in table.starts):
             return b""
         references = table.at_once if now or binds_now(mapped) else table.starts
         for reference in references:
-            if reference[0] in resolvers and satisfies(self._tables[id(main)], reference, versioned=main.versioned):
+            if reference.name in resolvers and satisfies(self._tables[id(main)], reference, versioned=main.versioned):
                 return (
-                    self._program + b": IFUNC symbol '" + reference[0] + b"' referenced in '" + mapped.name
+                    self._program + b": IFUNC symbol '" + reference.name + b"' referenced in '" + mapped.name
                     + b"' is defined in the executable and creates an unsatisfiable circular dependency."
                 )  # fmt: skip
         return b""

@@ -11,7 +11,7 @@ import msgspec
 
 from analyzers.facts import ElfFacts, Kind, LoaderFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
-from analyzers.loader.binding import EMPTY, Bound, Scope, Table, words
+from analyzers.loader.binding import EMPTY, Bound, Scope, Table
 from analyzers.loader.glibc_deps import Namespace, absolute
 from analyzers.loader.glibc_open import Files
 from analyzers.loader.glibc_search import Search
@@ -326,8 +326,8 @@ class Loading:
         if bound.unbound:
             first = bound.unbound[0]
             by = first.mapped.shown(self._argv0)
-            self._lines.append(self._argv0 + b": symbol lookup error: " + by + b": undefined symbol: " + words(first.reference))
-            self._tell_symbol(first.mapped, words(first.reference))
+            self._lines.append(self._argv0 + b": symbol lookup error: " + by + b": undefined symbol: " + first.reference.words())
+            self._tell_symbol(first.mapped, first.reference.words())
             name, version = first.reference
             wanted = name + (b"@" + version if version else b"")
             return self.result(exit_code=127, reason=Reason.SYMBOL, wanted=wanted, wanted_by=space.path_of(first.mapped))
