@@ -328,7 +328,8 @@ class Loading:
             by = first.mapped.shown(self._argv0)
             self._lines.append(self._argv0 + b": symbol lookup error: " + by + b": undefined symbol: " + first.reference.words())
             self._tell_symbol(first.mapped, first.reference.words())
-            wanted = first.reference.name + (b"@" + first.reference.version if first.reference.version else b"")
+            name, version = first.reference
+            wanted = name + (b"@" + version if version else b"")
             return self.result(exit_code=127, reason=Reason.SYMBOL, wanted=wanted, wanted_by=space.path_of(first.mapped))
         if bound.fatal and bound.fatal_by is not None:
             self._lines.append(bound.fatal)
@@ -418,7 +419,7 @@ class Loading:
             by = show(self._space.path_of(unmet.wanted_by))
             self._steps.append(Step("version", show(unmet.version), by, ok=False, attempts=(tried,), layer=layer))
 
-    def _tell_symbol(self, mapped: Mapped, words: bytes) -> None:
+    def _tell_symbol(self, mapped: Mapped, symbol: bytes) -> None:
         """Every object that was asked for it, in the order of the search list."""
         rootfs = self._process.rootfs
         asked = [each for each in self._space.listed if not each.faked]
@@ -427,7 +428,7 @@ class Loading:
             for each in asked[:_SHOWN_SCOPE]
         )
         by = show(self._space.path_of(mapped))
-        self._steps.append(Step("symbol", show(words), by, ok=False, attempts=attempts))
+        self._steps.append(Step("symbol", show(symbol), by, ok=False, attempts=attempts))
 
 
 def _unbound(path: bytes, reference: tuple[bytes, bytes]) -> tuple[str, str, str]:
