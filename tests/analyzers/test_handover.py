@@ -35,8 +35,7 @@ def test_k05_the_rest_of_the_line_is_one_name_for_env() -> None:
         "/usr/bin/env: 'node --flag': No such file or directory",
         "/usr/bin/env: use -[v]S to pass options in shebang lines",
     )
-    assert (verdict.state, verdict.stage, verdict.reason) == (State.FAILS, Stage.STARTED,
-            Reason.SCRIPT)  # type: ignore[attr-defined]
+    assert (verdict.state, verdict.stage, verdict.reason) == (State.FAILS, Stage.STARTED, Reason.SCRIPT)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
