@@ -101,8 +101,10 @@ def _dynamic(node: Node, facts: ElfFacts) -> Mapped | None:
     if not facts.has_gnu_hash and not facts.has_sysv_hash:
         return _crash("SIGSEGV", "it has no hash table of symbols")
     present = {tag for tag, _ in facts.tags}
-    if present and not present >= {_DT_STRTAB, _DT_SYMTAB}:
-        unknown = f"the dynamic section of {show_path(node.path)} names no symbol table"
+    segment = next(each for each in reversed(facts.segments) if each.type == _PT_DYNAMIC)
+    cut = segment.offset + (len(facts.tags) + 1) * facts.bits // 4 > facts.file_size
+    if present and (cut or not present >= {_DT_STRTAB, _DT_SYMTAB}):
+        unknown = f"the dynamic section of {show_path(node.path)} is cut, or names no symbol table"
         return Mapped(unknown=unknown, outcome=Outcome.UNUSABLE)
     bad = next((defect for defect in facts.defects if defect in _DEFECTS), "")
     if bad:

@@ -16,6 +16,7 @@ from analyzers.loader.musl_search import split_preload
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Rootfs
 from analyzers.start import NO_OVERRIDES, foretell_start
+from tests.analyzers.musl_starts import LOADER, ROOT, USER, calling, library, main, musl, root, started, tried
 from tests.make.layers import fifo, program, tar_of
 from tests.make.musl_cases import Case, root_of
 from tests.make.musl_elves import RELEASES
