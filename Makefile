@@ -21,6 +21,8 @@ run: .venv/installed ## Start the daemon on what there is to watch.
 setup-tests: .venv/installed-dev
 	@tests/setup/debian.sh
 	@tests/setup/engine.sh
+	@tests/setup/glibcs.sh
+	@tests/setup/image.sh $(BIN)/python
 
 test: setup-tests lint ## Everything CI runs; long suites in a seeded sample.
 	$(PYTEST) -n 2 --dist loadgroup

@@ -105,6 +105,8 @@ class LoaderFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """gcompat: the library it has preloaded."""
     loader_name: bytes = b""
     """gcompat: the name it gives the musl loader, that of glibc's."""
+    hwcaps: tuple[bytes, ...] = ()
+    """glibc: sub-directories of glibc-hwcaps that it knows, best first; empty where it knows none (G41)."""
 
 
 class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):

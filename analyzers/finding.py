@@ -15,8 +15,11 @@ REPORT_SCHEMA = "1"
 
 def show(raw: bytes) -> str:
     """Bytes of an image as printable text: valid UTF-8 stays, controls and the rest are \\xNN or \\uNNNN."""
+    text = raw.decode("utf-8", "surrogateescape")
+    if text.isprintable():  # nearly always; bytes that are no UTF-8 are surrogates here, which are not printable
+        return text
     out = []
-    for character in raw.decode("utf-8", "surrogateescape"):
+    for character in text:
         code = ord(character)
         if 0xDC80 <= code <= 0xDCFF:
             out.append(f"\\x{code - 0xDC00:02x}")
@@ -157,6 +160,30 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     why_unknown: str = ""
 
 
+class Weight(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Bytes at a place: of a directory with all that is below it, of a file, or of the copies of one content but the first."""
+
+    path: str
+    size_bytes: int
+    files: int = 1
+    layer: int | None = None
+
+
+class Content(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that a run stage need not carry."""
+
+    kind: str
+    """`cache`, `build-tools`, `headers`, `static-libraries` or `version-control`."""
+    what: str
+    """In words, such as `package lists of apt`."""
+    path: str
+    size_bytes: int
+    files: int
+    layer: int
+    """The layer that brought most of it."""
+    remedy: str = ""
+
+
 class LayerSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     """One layer as people see it. Compressed size belongs to the manifest and is joined when read."""
 
@@ -191,10 +218,20 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Distribution as `id version` from os-release, `scratch` for an image without one."""
     libc: str = ""
     """`glibc 2.36`, `musl 1.2.5`, `static` or `none`: that of the start chain."""
+    x86_level: int = 0
+    """x86-64 level that the objects of the start chain say they need (1 to 4); 0 on other machines and where none says so."""
     size_bytes: int = 0
     wasted_bytes: int = 0
     files: int = 0
     elf_files: int = 0
+    directories: tuple[Weight, ...] = ()
+    """The heaviest, the root first; whoever is in the list has all directories above it in the list."""
+    biggest: tuple[Weight, ...] = ()
+    """The biggest files."""
+    contents: tuple[Content, ...] = ()
+    """What a run stage need not carry, biggest first."""
+    doubles: tuple[Weight, ...] = ()
+    """Contents that stand at several paths, with the bytes that one copy would spare."""
     complete: bool = True
     """False when anything was not seen; `incomplete` says what."""
     incomplete: tuple[str, ...] = ()

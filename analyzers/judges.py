@@ -10,15 +10,19 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
+from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
-from analyzers.finding import Finding, LayerSummary, Reason, Report, Severity, State, Verdict, show
+from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
+from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
-from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start
+from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
 from analyzers.trail import show_path
 
 
@@ -30,13 +34,14 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 1),
+    Judge("start", 3),
     Judge("layers", 1),
-    Judge("size", 1),
+    Judge("size", 2),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
 _SEVERITIES = tuple(Severity)
+_SHOWN_SYMBOLS = 12
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
 _WASTE_FLOOR = 1_000_000
@@ -63,12 +68,17 @@ def judge_image(
     if explained is not None:
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
+    findings.extend(_cpu_findings(start, rootfs, profile))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
         findings.append(Finding(rule.id, rule.severity, f"{rule.title}: {incomplete[0]}", why=rule.why, remedies=(rule.remedy,)))
-    size = measure(rootfs)
+    weighing = Weighing()
+    size = measure(rootfs, weighing)
+    weights = weighing.finish()
     findings.extend(_waste_findings(size))
+    findings.extend(_content_findings(weights.contents))
+    findings.extend(_double_findings(weights.doubles))
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -81,10 +91,15 @@ def judge_image(
         layers=tuple(_summaries(config, layers, size)),
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
+        x86_level=_x86_level(start, rootfs),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
         elf_files=size.elf_files,
+        directories=weights.directories,
+        biggest=weights.biggest,
+        contents=weights.contents,
+        doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
         assumptions=_ASSUMPTIONS,
@@ -142,6 +157,38 @@ def _loader_findings(start: Start) -> Iterator[Finding]:
     rule = RULES["load.warning"]
     for line in start.loaded.warnings:
         yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
+    if start.loaded.ok:
+        yield from _later_findings(start.loaded)
+
+
+def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
+    """Functions that are missing when they are first called, object by object."""
+    rule = RULES["load.later-symbol"]
+    wanting: dict[str, list[str]] = {}
+    for path, name, version in loaded.later:
+        wanting.setdefault(path, []).append(name + (f"@{version}" if version else ""))
+    for path, names in list(wanting.items())[:_SHOWN_NOTES]:
+        more = f" and {len(names) - _SHOWN_SYMBOLS} more" if len(names) > _SHOWN_SYMBOLS else ""
+        text = f"undefined when first called: {', '.join(names[:_SHOWN_SYMBOLS])}{more}"
+        yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
+
+
+def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:
+    """Decisions 12: judged for the host's CPU level and for the baseline; a difference is a finding."""
+    executed, loaded = start.execution, start.loaded
+    if executed is None or loaded is None or not loaded.ok or profile.x86_level <= 1:
+        return
+    nodes = [executed.interp, *(each.node for each in loaded.objects)]
+    facts = [rootfs.elf(node) for node in nodes if node is not None]
+    picky = any(each is not None and each.x86_isa_needed > 1 for each in facts)
+    if not picky and not any(b"/glibc-hwcaps/" in each.path for each in loaded.objects):
+        return
+    baseline = load_program(rootfs, executed, start.env, start.cwd, msgspec.structs.replace(profile, x86_level=1))
+    if baseline.ok is False:
+        rule = RULES["load.depends-on-cpu"]
+        line = next((each for each in baseline.lines if each not in baseline.warnings), b"")
+        subject = show(baseline.wanted_by)
+        yield Finding(rule.id, rule.severity, show(line) or rule.title, subject, why=rule.why, remedies=(rule.remedy,))
 
 
 def _waste_findings(size: ImageSize) -> Iterator[Finding]:
@@ -150,6 +197,23 @@ def _waste_findings(size: ImageSize) -> Iterator[Finding]:
         if each.wasted_bytes >= _WASTE_FLOOR:
             text = f"{each.wasted_bytes / 1e6:.1f} MB of this layer are hidden by later ones"
             yield Finding(rule.id, rule.severity, text, layer=index, why=rule.why, remedies=(rule.remedy,))
+
+
+def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
+    for each in contents:
+        if each.size_bytes < _WASTE_FLOOR:
+            continue
+        rule = RULES["size." + each.kind]
+        text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
+        yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
+
+
+def _double_findings(doubles: Sequence[Weight]) -> Iterator[Finding]:
+    rule = RULES["size.duplicate-files"]
+    for each in doubles:
+        if each.size_bytes >= _WASTE_FLOOR:
+            text = f"The same content stands at {each.files} paths; one would spare {each.size_bytes / 1e6:.1f} MB"
+            yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(rule.remedy,))
 
 
 def _incomplete(layers: Sequence[LayerFacts]) -> Iterator[str]:
@@ -209,3 +273,16 @@ def _libc(start: Start, rootfs: Rootfs) -> str:
         return "none"
     facts = rootfs.elf(executed.program)
     return "static" if facts is not None and facts.interp is None else "none"
+
+
+def _x86_level(start: Start, rootfs: Rootfs) -> int:
+    """The highest level that the property notes of the program, its loader and its libraries need (G50)."""
+    if start.execution is None or start.execution.program is None:
+        return 0
+    nodes = [start.execution.program, start.execution.interp]
+    nodes += [each.node for each in start.loaded.objects] if start.loaded is not None else []
+    needed = 0
+    for node in nodes:
+        facts = None if node is None else rootfs.elf(node)
+        needed |= 0 if facts is None else facts.x86_isa_needed
+    return (needed & 0xF).bit_length()

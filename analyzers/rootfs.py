@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ MAX_LINKS = 40
 PATH_MAX = 4096
 NAME_MAX = 255
 _HARDLINK_CHAIN = 40
+_Made = TypeVar("_Made")
 
 
 class Node(NamedTuple):
@@ -144,6 +145,8 @@ class Rootfs:
         prepared: list[_Layer] = []
         for index, facts in enumerate(self.layers):
             prepared.append(self._prepare(facts, index, prepared))
+            if index and _contains(facts.opaques, b""):
+                self.notes.append(ViewNote(index, LayerNote("opaque-root")))
         if runtime:
             prepared.append(_Layer(_runtime_layer()))
         self._stack(prepared)
@@ -151,29 +154,25 @@ class Rootfs:
 
     def _stack(self, prepared: list[_Layer]) -> None:
         self._layers = prepared
+        self._hiding = [(index, layer.whiteouts) for index, layer in enumerate(prepared) if layer.whiteouts]
         self._places: dict[bytes, _Place | None] = {}
         self._walks: dict[tuple[bytes, bytes, bool, Credentials | None], Resolution] = {}
         self._directories: dict[tuple[bytes, bytes, Credentials | None], tuple[_Place, tuple[bytes, ...]] | Resolution] = {}
         self._views: dict[int, Rootfs] = {}
+        self._remembered: dict[Hashable, Any] = {}
         self._blind = max((index for index, layer in enumerate(prepared) if layer.incomplete), default=-1)
         self._root = self._root_place()
 
     def _root_place(self) -> _Place:
+        """The root itself, which nothing hides: overlayfs reads the opaque mark of a directory when it looks the directory
+        up in its parent, and the root has none.
+        """
         order = tuple(reversed(range(len(self._layers))))
         for index in order:
             entry = self._layers[index].entries.get(b"")
-            hidden = _contains(self._layers[index].opaques, b"")
             if entry is not None and entry.kind == Kind.DIRECTORY:
-                return _Place(Node(b"", entry, index, (index, b"")), self._above_opaque_root(order))
-            if hidden:
-                break
-        return _Place(Node(b"", _directory(b""), 0, (0, b"")), self._above_opaque_root(order))
-
-    def _above_opaque_root(self, order: tuple[int, ...]) -> tuple[int, ...]:
-        for position, index in enumerate(order):
-            if _contains(self._layers[index].opaques, b""):
-                return order[: position + 1]
-        return order
+                return _Place(Node(b"", entry, index, (index, b"")), order)
+        return _Place(Node(b"", _directory(b""), 0, (0, b"")), order)
 
     def with_directory(self, path: bytes) -> Rootfs:
         """The same view with a directory that the engine makes on top (C16)."""
@@ -181,6 +180,7 @@ class Rootfs:
         view = Rootfs((), runtime=False)
         view.layers, view.notes, view.partial = self.layers, self.notes, self.partial
         view._stack([*self._layers, _Layer(made)])
+        view._remembered = self._remembered
         return view
 
     def image(self) -> Rootfs:
@@ -423,6 +423,13 @@ class Rootfs:
         symbols = self._layers[node.layer].facts.symbols
         return None if symbols is None else symbols.get(node.entry.sha256)
 
+    def remember(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What `make` gave when this was first asked for: things worked out of facts, kept as long as the view."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        made: _Made = self._remembered[key]
+        return made
+
     def text(self, node: Node) -> bytes | None:
         """Whole content, for the few files whose text is kept (readers.py)."""
         layer = self._layers[node.layer]
@@ -447,7 +454,7 @@ class Rootfs:
         end = b"/" + base
         wanted: set[bytes] = set()
         for layer in self._layers[: len(self.layers)]:
-            wanted.update(path for path in _paths(layer.entries) if path.endswith(end) or path == base)
+            wanted.update(path for path in layer.entries.paths() if path.endswith(end) or path == base)
         for path in sorted(wanted):
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
@@ -460,7 +467,7 @@ class Rootfs:
 
     def hidden_above(self, path: bytes, layer: int) -> bool:
         """Whether a layer above `layer` whites out `path` itself."""
-        return any(_contains(each.whiteouts, path) for each in self._layers[layer + 1 :] if each.whiteouts)
+        return any(index > layer and _contains(whiteouts, path) for index, whiteouts in self._hiding)
 
     def may_read(self, node: Node, creds: Credentials) -> bool:
         return creds.dac_override or _granted(node.entry, creds, 4)
@@ -474,7 +481,7 @@ class Rootfs:
     def nodes(self) -> Iterator[Node]:
         """Every visible path that the image brought, sorted; the root itself is left out."""
         last = b""
-        for path in heapq.merge(*(_paths(layer.entries) for layer in self._layers[: len(self.layers)])):
+        for path in heapq.merge(*(layer.entries.paths() for layer in self._layers[: len(self.layers)])):
             if path == last:
                 continue
             last = path
@@ -497,17 +504,12 @@ def _granted(entry: Entry, creds: Credentials, bit: int) -> bool:
     return bool(entry.mode & bit)
 
 
-def _paths(entries: Entries) -> Iterator[bytes]:
-    for entry in entries:
-        yield entry.path
-
-
 def _implied_directories(facts: LayerFacts) -> tuple[bytes, ...]:
     """Parents that the layer uses without listing them; only those can lie under a lower symlink."""
     implied: set[bytes] = set()
     last = b""
     entries = facts.entries
-    for paths in (_paths(entries), iter(facts.whiteouts), (opaque + b"/" for opaque in facts.opaques if opaque)):
+    for paths in (entries.paths(), iter(facts.whiteouts), (opaque + b"/" for opaque in facts.opaques if opaque)):
         for path in paths:
             parent = path.rpartition(b"/")[0]
             if parent == last:

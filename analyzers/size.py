@@ -10,8 +10,11 @@ import heapq
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from analyzers.contents import Weighing
 from analyzers.facts import Kind, LayerFacts
 from analyzers.rootfs import Rootfs
+
+_FILE, _DIRECTORY, _HARDLINK = int(Kind.FILE), int(Kind.DIRECTORY), int(Kind.HARDLINK)
 
 
 class LayerSize(NamedTuple):
@@ -30,22 +33,26 @@ class ImageSize(NamedTuple):
     """Those among them that are ELF files."""
 
 
-def measure(rootfs: Rootfs) -> ImageSize:
-    """One pass over all entries in the order of their paths, directories being looked up once each."""
+def measure(rootfs: Rootfs, weighing: Weighing | None = None) -> ImageSize:
+    """One pass over all entries in the order of their paths, directories being looked up once each.
+
+    `weighing` is shown every visible regular file on the way.
+    """
     rootfs = rootfs.image()
     count = len(rootfs.layers)
     bytes_of, wasted, entries = [0] * count, [0] * count, [0] * count
+    elf = [facts.elf for facts in rootfs.layers]
     files = elf_files = 0
     parent: bytes | None = None
     holders: frozenset[int] = frozenset()
     last, shown = b"", False
     streams = [_rows(index, facts) for index, facts in enumerate(rootfs.layers)]
-    for path, order, kind, size, elf in heapq.merge(*streams):
+    for path, order, kind, size, sha256 in heapq.merge(*streams):
         index = -order
         entries[index] += 1
         if path != last:
             last, shown = path, False
-        if kind == Kind.DIRECTORY:
+        if kind == _DIRECTORY:
             shown = True
             continue
         directory = path.rpartition(b"/")[0]
@@ -53,18 +60,20 @@ def measure(rootfs: Rootfs) -> ImageSize:
             parent, holders = directory, rootfs.holders(directory)
         visible = not shown and index in holders and not rootfs.hidden_above(path, index)
         shown = True
-        if kind == Kind.FILE:
+        if kind == _FILE:
             bytes_of[index] += size
             wasted[index] += 0 if visible else size
-        if visible and kind in (Kind.FILE, Kind.HARDLINK):
+        if visible and kind in (_FILE, _HARDLINK):
             files += 1
-            elf_files += elf
+            elf_files += bool(sha256) and sha256 in elf[index]
+            if weighing is not None and kind == _FILE:
+                weighing.see(path, size, index, sha256)
     sizes = tuple(LayerSize(*each) for each in zip(bytes_of, wasted, entries, strict=True))
     return ImageSize(sizes, files, elf_files)
 
 
-def _rows(index: int, facts: LayerFacts) -> Iterator[tuple[bytes, int, int, int, bool]]:
-    """(path, layer negated so that the topmost comes first, kind, size, whether ELF facts exist)."""
-    for entry in facts.entries:
-        if entry.path:
-            yield entry.path, -index, entry.kind, entry.size, bool(entry.sha256) and entry.sha256 in facts.elf
+def _rows(index: int, facts: LayerFacts) -> Iterator[tuple[bytes, int, int, int, bytes]]:
+    """(path, layer negated so that the topmost comes first, kind, size, content digest)."""
+    for path, kind, size, sha256 in facts.entries.outlines():
+        if path:
+            yield path, -index, kind, size, sha256

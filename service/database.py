@@ -96,6 +96,12 @@ class Database:
         names = (self.path, Path(f"{self.path}-wal"))
         return sum(name.stat().st_size for name in names if name.exists())
 
+    @property
+    def journal_bytes(self) -> int:
+        """The journal on disk, which a checkpoint folds back."""
+        journal = Path(f"{self.path}-wal")
+        return journal.stat().st_size if journal.exists() else 0
+
     async def checkpoint(self) -> None:
         """Folds the journal back and gives freed pages to the disk; the writer's own duty (hostile 118)."""
         async with self._turn:

@@ -18,6 +18,8 @@ import msgspec
 
 from analyzers.errors import Malformed
 from analyzers.finding import Reason, Report, Severity, Stage, State
+from service.owners import Owners
+from service.risk import FindingCount, count_findings, risk_of
 from service.sources import Sighting
 
 MAX_PAGE = 500
@@ -33,14 +35,6 @@ class Standing(enum.StrEnum):
     STARTS = "starts"
     ARTIFACT = "artifact"
     """Not an image at all: a signature, an SBOM, a chart."""
-
-
-class FindingCount(msgspec.Struct, frozen=True, array_like=True):
-    """How many findings of one rule an image has."""
-
-    rule: str
-    severity: Severity
-    count: int
 
 
 class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +65,20 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     os: str = ""
     libc: str = ""
+    isa_level: int = 0
+    """x86-64 level that the start chain needs (1 to 4); 0 where that does not apply or is not known."""
+    team: str = ""
+    """Whose it is, by the owners of the configuration."""
+    growth_bytes: int | None = None
+    """Change of the uncompressed size by the last push of this tag; None before there were two."""
     compressed_bytes: int = 0
     """Bytes of the layers as transported; 0 when the source does not tell."""
     size_bytes: int = 0
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
+    layer_bytes: tuple[int, ...] = ()
+    """Uncompressed size of each."""
     findings: tuple[FindingCount, ...] = ()
     """Worst first."""
     complete: bool = False
@@ -115,6 +117,11 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
         """Twelve digits of the manifest's digest, else of the image ID."""
         return short_digest(self.manifest_digest or self.image_id)
 
+    @property
+    def risk(self) -> int | None:
+        """0 to 100; None where nothing is known (risk.py)."""
+        return risk_of(self.state, self.findings)
+
     def count(self, severity: Severity) -> int:
         """Findings of that severity."""
         return sum(found.count for found in self.findings if found.severity is severity)
@@ -148,6 +155,7 @@ class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     repository: str = ""
     tag: str = ""
     platform: str = ""
+    team: str = ""
     os: str = ""
     """Exact, or the distribution alone: `debian` for every version of it."""
     libc: str = ""
@@ -175,6 +183,8 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
     "layers": lambda row: len(row.layers),
     "findings": lambda row: [row.count(severity) for severity in _SEVERITIES],
     "os": lambda row: row.os,
+    "risk": lambda row: row.risk if row.risk is not None else -1,
+    "growth": lambda row: row.growth_bytes or 0,
     "analysed": lambda row: row.analysed_at,
     "seen": lambda row: row.first_seen,
 }
@@ -183,7 +193,8 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, owners: Owners | None = None) -> None:
+        self.owners = owners or Owners()
         self.revision = 0
         self._rows: dict[tuple[str, ...], FleetRow] = {}
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
@@ -194,7 +205,8 @@ class Fleet:
         return len(self._rows)
 
     def upsert(self, row: FleetRow) -> None:
-        """Adds a row, or replaces the one of the same name and platform."""
+        """Adds a row, or replaces the one of the same name and platform. Whose it is, is said here."""
+        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository))
         if self._rows.get(row.key) == row:
             return
         self._rows[row.key] = row
@@ -212,6 +224,12 @@ class Fleet:
     def remove(self, sighting: Sighting) -> None:
         """The name is gone, with all its platforms."""
         self._drop(sighting, set(self._names.get(_name_of(sighting), ())))
+
+    def renew_owners(self, owners: Owners) -> None:
+        """Other owners are in force: every row says so."""
+        self.owners = owners
+        for row in self.rows():
+            self.upsert(row)
 
     def note_source(self, status: SourceStatus) -> None:
         """How a source does now."""
@@ -236,6 +254,18 @@ class Fleet:
             rows = tuple(self._rows[key] for key in sorted(self._rows))
             self._sorted = (self.revision, rows)
         return rows
+
+    def named(self, sighting: Sighting) -> tuple[FleetRow, ...]:
+        """The rows of one name, one a platform; whatever digest they show."""
+        return tuple(self._rows[key] for key in sorted(self._names.get(_name_of(sighting), ())))
+
+    def names_of(self, source: str) -> tuple[Sighting, ...]:
+        """Every name that a source shows."""
+        return tuple(name for name in self._names if name.source == source)
+
+    def rows_of_names(self, rows: Iterable[FleetRow]) -> list[FleetRow]:
+        """What the names of these rows show at the moment."""
+        return [row for name in {_name_of(row.sighting) for row in rows} for row in self.named(name)]
 
     def of_image(self, digest: str) -> tuple[FleetRow, ...]:
         """The rows behind an image ID or a manifest digest."""
@@ -276,6 +306,7 @@ class Fleet:
             "reason": _sorted(str(row.reason or "") for row in rows),
             "registry": _sorted(row.registry for row in rows),
             "platform": _sorted(row.platform for row in rows),
+            "team": _sorted(row.team for row in rows),
             "source": _sorted(row.source for row in rows),
             "os": _sorted(row.os.partition(" ")[0] for row in rows),
             "libc": _sorted(row.libc.partition(" ")[0] for row in rows),
@@ -322,15 +353,11 @@ def make_row(
         row,
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
+        isa_level=report.x86_level,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
-        layers=tuple(layer.diff_id for layer in report.layers), findings=count_findings(report),
+        layers=tuple(layer.diff_id for layer in report.layers),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
     )  # fmt: skip
-
-
-def count_findings(report: Report) -> tuple[FindingCount, ...]:
-    """Findings by rule and severity, worst first."""
-    counted = Counter((_SEVERITIES.index(found.severity), found.rule) for found in report.findings)
-    return tuple(FindingCount(rule, _SEVERITIES[place], count) for (place, rule), count in sorted(counted.items()))
 
 
 def short_digest(digest: str) -> str:
@@ -352,6 +379,7 @@ def _fits(row: FleetRow, query: FleetQuery) -> bool:
         (query.repository, row.repository),
         (query.tag, row.tag),
         (query.platform, row.platform),
+        (query.team, row.team),
     )
     if any(wanted and wanted != has for wanted, has in exact):
         return False

@@ -20,6 +20,7 @@ from analyzers.oci import Platform
 from analyzers.profile import HostProfile
 from analyzers.readers import FACTS_VERSION
 from analyzers.start import Overrides
+from service.blobs import end
 from service.errors import SourceError
 from service.remembered import Refusal, Remembering, StoredLayer
 from service.sources import ImageSource, LayerSource, Sighting, Source
@@ -62,6 +63,8 @@ class Examiner:
         self._flights: dict[str, asyncio.Event] = {}
         self.cache_hits = 0
         """Layers that were known already, counted an image each."""
+        self.shared_reads = 0
+        """Layers that were being read for another image already, counted an image each."""
 
     async def examine(
         self,
@@ -144,7 +147,7 @@ class Examiner:
             if len(layers) == len(known):
                 await self.memory.touch({layer.key for layer in layers})
                 return layers
-            mine, others = self._claim(visit.image, [index for index, layer in enumerate(known) if layer is None])
+            mine, others = self._claim(visit, [index for index, layer in enumerate(known) if layer is None])
             if mine:
                 await self._fly(source, visit, mine)
             for flight in others:
@@ -155,6 +158,8 @@ class Examiner:
         """The facts of a layer if a read may be skipped: by a digest pair computed by us, or, where the source names
         layers by diff ID alone, by that. Raises Rejected for what was refused before.
         """
+        if index in visit.known:
+            return visit.known[index]
         layer = visit.image.layers[index]
         if layer.foreign:
             raise Rejected("foreign-layer", f"layer {index} is kept elsewhere and is never fetched")
@@ -162,20 +167,25 @@ class Examiner:
         found = await self.memory.find_layer(diff_id, FACTS_VERSION) if diff_id else None
         if found is not None:
             if visit.pin(self.memory, found.key) and index not in visit.read:
-                self.cache_hits += 1
+                if index in visit.shared:
+                    self.shared_reads += 1
+                else:
+                    self.cache_hits += 1
                 visit.tell(index, layer.size_bytes, "known")
+            visit.known[index] = found
             return found
         if layer.digest and (refused := await self.memory.refusal(layer.digest, FACTS_VERSION)):
             raise Rejected(refused.code, refused.detail)
         return None
 
-    def _claim(self, image: ImageSource, absent: Sequence[int]) -> tuple[list[int], list[asyncio.Event]]:
+    def _claim(self, visit: Visit, absent: Sequence[int]) -> tuple[list[int], list[asyncio.Event]]:
         """Which absent layers are ours to read, and whose flights to wait for."""
         mine, others = [], []
         for index in absent:
-            name = _name(image.layers[index])
+            name = _name(visit.image.layers[index])
             if name in self._flights:
                 others.append(self._flights[name])
+                visit.shared.add(index)
             else:
                 self._flights[name] = asyncio.Event()
                 mine.append(index)
@@ -235,7 +245,11 @@ class Visit:
     def __init__(self, image: ImageSource, progress: Progress | None) -> None:
         self.image = image
         self.pinned: list[str] = []
+        self.known: dict[int, StoredLayer] = {}
+        """Facts found so far; pinned, so they stay."""
         self.read: set[int] = set()
+        self.shared: set[int] = set()
+        """Layers that another image was found reading."""
         self.bytes_read = 0
         self._progress = progress
 
@@ -275,13 +289,15 @@ class Sink:
         second = index in self.again
         try:
             outcome = await self._examiner.pool.layer(
-                chunks, layer.media_type, known_ranges=self._ranges.get(index, b""),
+                chunks, layer.media_type, digest=layer.digest, known_ranges=self._ranges.get(index, b""),
                 progress=lambda done: self._visit.tell(index, done, "reading"),
             )  # fmt: skip
         except Rejected as refusal:
             if layer.digest:
                 await self._examiner.memory.put_refusal(layer.digest, FACTS_VERSION, Refusal(refusal.code, refusal.detail))
             raise
+        finally:
+            await end(chunks)
         self._check(layer, outcome)
         self._visit.bytes_read += outcome.read.bytes_in
         if outcome.read.missed and not second:
@@ -296,10 +312,13 @@ class Sink:
         """An archive with our layers among others: all that it has become known, by their own diff IDs."""
         image, wanted = self._visit.image, self._wanted
         known = {name for at, layer in enumerate(image.layers) if at not in wanted for name in (layer.digest, layer.diff_id)}
-        outcome = await self._examiner.pool.archive(
-            chunks, known - {""}, known_ranges=self._archive_ranges,
-            progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
-        )  # fmt: skip
+        try:
+            outcome = await self._examiner.pool.archive(
+                chunks, known - {""}, known_ranges=self._archive_ranges,
+                progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
+            )  # fmt: skip
+        finally:
+            await end(chunks)
         second, self._archive_ranges = bool(self._archive_ranges), outcome.missed
         for member in outcome.layers.values():
             if member.layer is None:
@@ -324,10 +343,8 @@ class Sink:
 
     @staticmethod
     def _check(layer: LayerSource, outcome: LayerOutcome) -> None:
-        """The worker's own digest must be the one asked for; where there is none, the diff ID must."""
+        """Where no digest was checked on the way, the diff ID must be the one that the layer is said to have."""
         read = outcome.read
-        if layer.digest.startswith("sha256:") and read.blob_digest != layer.digest:
-            raise SourceError(f"asked for {layer.digest}, got {read.blob_digest}", code="digest-mismatch")
         if not layer.digest and layer.diff_id and read.diff_id != layer.diff_id:
             raise Rejected("digest-mismatch", f"a layer said to be {layer.diff_id} is {read.diff_id}")
 

@@ -167,6 +167,29 @@ SIGHTING = Table(
 Before its first examination it has one row with an empty platform and the outcome `queued`.
 """
 
+HISTORY = Table(
+    "history",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    _text("source"),
+    _text("registry"),
+    _text("repository"),
+    _text("tag"),
+    _text("platform"),
+    _text("manifest_digest"),
+    _text("image_id"),
+    _text("report_key"),
+    _text("state"),
+    _text("reason"),
+    _text("message"),
+    _text("rules"),
+    _count("size_bytes"),
+    _count("compressed_bytes"),
+    _time("at"),
+    Index("history_by_name", "repository", "tag", "platform", "source", "registry", "id"),
+)
+"""What a tag showed, a row whenever its image or its verdict changed; `rules` are those of fatal and later findings."""
+
 JOB = Table(
     "job",
     METADATA,

@@ -22,6 +22,8 @@ from msgspec import Meta
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
+from service.owners import OwnerSettings
+from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
@@ -31,6 +33,7 @@ MAX_FILE_BYTES = 1 * MIB
 # Not ours: variables that Kubernetes makes for a service called enoent, and switches of our own test runs.
 FOREIGN_ENV = re.compile(r"ENOENT_(SERVICE_(HOST|PORT.*)|PORT(_.*)?|TEST_.*|CONFIG)")
 PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?")
+SERVER = re.compile(r"https?://[^/\s?#@]+/?")
 
 Positive = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -59,6 +62,8 @@ class ListenSettings(msgspec.Struct, frozen=True):
     """Address to listen on. Anything but loopback needs tokens or `auth = "none"`."""
     port: Port = 8736
     """TCP port; 0 lets the machine choose, and the choice is printed."""
+    public_url: str = ""
+    """Address by which people reach the pages, such as `https://enoent.example`; links in webhooks and the feed begin with it."""
     auth: Literal["", "none"] = ""
     """`none` says that this port is guarded by something else, such as a proxy."""
 
@@ -126,6 +131,15 @@ class LogSettings(msgspec.Struct, frozen=True):
     """Least severity that is written."""
 
 
+class ScanSettings(msgspec.Struct, frozen=True):
+    """How `enoent scan` answers."""
+
+    server: str = ""
+    """Address of a running daemon to ask first, such as `https://enoent.example`; empty: none."""
+    token: SecretFrom = SecretFrom()
+    """Where a token of that daemon is: `{ file = "..." }` or `{ env = "..." }`."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
@@ -141,6 +155,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Docker engines to watch."""
     layouts: tuple[LayoutSettings, ...] = (LayoutSettings(missing_ok=True),)
     """Folders of OCI image layouts to watch."""
+    owners: tuple[OwnerSettings, ...] = ()
+    """Whose images are whose; the first pattern that fits counts."""
+    webhooks: tuple[WebhookSettings, ...] = ()
+    """Who is told of changes."""
     demo: bool = True
     """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()
@@ -157,6 +175,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What is exported."""
     log: LogSettings = LogSettings()
     """What is logged."""
+    scan: ScanSettings = ScanSettings()
+    """How `enoent scan` answers."""
 
 
 def load_settings(
@@ -174,7 +194,7 @@ def load_settings(
     origins: dict[str, str] = {}
     for key, name in _env_keys():
         if name in env:
-            _put(data, key, _from_env(key, env[name]))
+            _put(data, key, from_text(key, env[name]))
             origins[key] = name
     _refuse_unknown_env(env)
     for key, value in (flags or {}).items():
@@ -242,7 +262,8 @@ def _env_keys() -> Iterator[tuple[str, str]]:
             yield key, ENV_PREFIX + key.replace(".", "_").upper()
 
 
-def _from_env(key: str, text: str) -> object:
+def from_text(key: str, text: str) -> object:
+    """A value as it is written in the environment or in a flag: lists are parted by commas."""
     hint = dict(described())[key]
     if typing.get_origin(hint) in (tuple, list):
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -300,6 +321,8 @@ def _check(settings: Settings) -> None:
     for index, platform in enumerate(settings.platforms):
         if not PLATFORM.fullmatch(platform):
             raise SettingsError(f"platforms[{index}]: {platform!r} is not os/architecture, such as linux/amd64")
+    if settings.scan.server and not SERVER.fullmatch(settings.scan.server):
+        raise SettingsError(f"scan.server: {settings.scan.server!r} is not an address such as https://enoent.example")
     names = [token.name for token in settings.tokens]
     for name in names:
         if names.count(name) > 1:

@@ -28,6 +28,8 @@ TOUCH_SECONDS = 3600.0
 KEEP_SHARE = 0.9
 """Removal goes on until this share of state.max_bytes is left, so that it does not run at every write."""
 REMOVED_AT_ONCE = 64
+_ENCODE_LAYERS = msgspec.msgpack.Encoder(enc_hook=str).encode
+"""A Digest is text of its own class."""
 
 Clock = Callable[[], float]
 
@@ -193,6 +195,19 @@ class Store:
             found = await connection.scalar(sa.select(REPORT.c.body).where(REPORT.c.key == key))
         return bytes(found) if found is not None else None
 
+    async def reports(self, keys: Collection[str]) -> dict[str, bytes]:
+        """The stored reports of these keys, as many as there are."""
+        query = sa.select(REPORT.c.key, REPORT.c.body).where(REPORT.c.key.in_(set(keys)))
+        async with self.database.reading() as connection:
+            return {key: bytes(body) for key, body in await connection.execute(query)}
+
+    async def layer_keys(self, image_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """The keys of the facts that each of these images was last judged by, lowest layer first."""
+        query = sa.select(IMAGE.c.image_id, IMAGE.c.layers).where(IMAGE.c.image_id.in_(set(image_ids)))
+        async with self.database.reading() as connection:
+            rows = await connection.execute(query)
+            return {image_id: tuple(msgspec.msgpack.decode(keys, type=list[str])) for image_id, keys in rows}
+
     async def image(self, image_id: str) -> StoredImage | None:
         """Config and layer keys of an image examined before."""
         async with self.database.reading() as connection:
@@ -241,14 +256,21 @@ class Store:
     # Sightings
 
     async def note_sightings(self, sightings: Iterable[Sighting]) -> None:
-        """They were seen: new names get a row, known ones a time and a clean count of misses."""
+        """They were seen: new names get a row, known ones a time and a clean count of misses, and a name that shows
+        another digest than before is waiting anew: what its former image was is no longer its verdict.
+        """
         now = self._clock()
         async with self.database.writing() as connection:
             for sighting in sightings:
+                first = now
+                if sighting.digest:
+                    moved = sa.delete(SIGHTING).where(_named(sighting), SIGHTING.c.digest.not_in(("", sighting.digest)))
+                    former = list(await connection.scalars(moved.returning(SIGHTING.c.first_seen)))
+                    first = min(former, default=now)
                 seen = sa.update(SIGHTING).where(_named(sighting)).values(last_seen=now, missing=0)
                 if (await connection.execute(seen)).rowcount == 0:
-                    row = _name(sighting) | {"digest": sighting.digest, "outcome": "queued", "first_seen": now, "last_seen": now}
-                    await connection.execute(sa.insert(SIGHTING).values(row))
+                    row = {"digest": sighting.digest, "outcome": "queued", "first_seen": first, "last_seen": now}
+                    await connection.execute(sa.insert(SIGHTING).values(_name(sighting) | row))
 
     async def sightings(self, source: str | None = None) -> list[SightingRow]:
         """Every row, of one source or of all, by name."""
@@ -286,7 +308,7 @@ class Store:
             return [sighting_row(row) for row in await connection.execute(query)]
 
     async def put_examined(self, sighting: Sighting, rows: Iterable[SightingRow]) -> None:
-        """What an examination found replaces every earlier row of that name; first_seen is kept."""
+        """What an examination found replaces every earlier row of that name; first_seen is kept where a row says none."""
         now = self._clock()
         async with self.database.writing() as connection:
             first = await connection.scalar(sa.select(sa.func.min(SIGHTING.c.first_seen)).where(_named(sighting)))
@@ -295,15 +317,29 @@ class Store:
                 values = _name(sighting) | {
                     "digest": sighting.digest, "platform": row.platform, "manifest_digest": row.manifest_digest,
                     "image_id": row.image_id, "compressed_bytes": row.compressed_bytes, "outcome": row.outcome,
-                    "detail": row.detail, "report_key": row.report_key, "first_seen": first or now, "last_seen": now,
-                    "analysed_at": now,
+                    "detail": row.detail, "report_key": row.report_key, "first_seen": row.first_seen or first or now,
+                    "last_seen": now,
+                    "analysed_at": row.analysed_at,
                 }  # fmt: skip
                 await connection.execute(insert(SIGHTING).values(values).on_conflict_do_nothing())
 
-    async def remove_sighting(self, sighting: Sighting) -> None:
-        """The name is gone; facts and reports stay until room is needed."""
+    async def put_judged_again(self, image_id: str, report_key: str) -> None:
+        """Newer rules gave another report of the same image: every name of it shows that from now on."""
         async with self.database.writing() as connection:
-            await connection.execute(sa.delete(SIGHTING).where(_named(sighting)))
+            named = sa.and_(SIGHTING.c.image_id == image_id, SIGHTING.c.report_key != "")
+            await connection.execute(sa.update(SIGHTING).where(named).values(report_key=report_key, analysed_at=self._clock()))
+
+    async def remove_sightings(self, sightings: Iterable[Sighting]) -> None:
+        """The names are gone; facts and reports stay until room is needed."""
+        async with self.database.writing() as connection:
+            for sighting in sightings:
+                await connection.execute(sa.delete(SIGHTING).where(_named(sighting)))
+
+    async def keep_sources(self, names: Collection[str]) -> int:
+        """Removes every name of another source, since nobody watches it any more; says how many rows those were."""
+        async with self.database.writing() as connection:
+            dropped = await connection.execute(sa.delete(SIGHTING).where(SIGHTING.c.source.not_in(names)))
+        return int(dropped.rowcount)
 
     async def count_missing(self, sightings: Iterable[Sighting]) -> None:
         """One more whole listing did not show these names."""
@@ -361,7 +397,7 @@ async def _put_manifest(connection: Any, image: ImageSource) -> None:
         return
     row = {
         "digest": image.manifest_digest, "image_id": image.image_id, "compressed_bytes": image.compressed_bytes,
-        "layers": msgspec.msgpack.encode(image.layers),
+        "layers": _ENCODE_LAYERS(image.layers),
     }  # fmt: skip
     await connection.execute(insert(MANIFEST).values(row).on_conflict_do_nothing())
 

@@ -21,13 +21,16 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from service import api, pages
+from service import api, change_pages, live, pages
+from service.exposition import CONTENT_TYPE
 from service.fleet import Fleet
-from service.metrics import CONTENT_TYPE, Exposition, Metrics
+from service.image_samples import Exposition
+from service.metrics import Metrics
 from service.routes import (
     MAX_BODY_BYTES,
     Access,
     Call,
+    Changes,
     Readiness,
     Refused,
     Reports,
@@ -40,11 +43,13 @@ from service.routes import (
     json_response,
     problem,
 )
+from service.running import Running
 
 log = structlog.get_logger()
 
 READY_SECONDS = 2.0
 ROUTE = web.RequestKey("route", str)
+CONFIG = web.AppKey("config", dict[str, Any])
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
@@ -93,6 +98,8 @@ ROUTES = (
     Route("GET", "/config", config, "read"),
     *api.ROUTES,
     *pages.ROUTES,
+    *change_pages.ROUTES,
+    *live.ROUTES,
 )
 
 
@@ -100,7 +107,9 @@ def make_app(
     *,
     fleet: Fleet,
     reports: Reports,
+    history: Changes,
     metrics: Metrics,
+    running: Callable[[], tuple[Running, ...]],
     rescan: Rescan,
     readiness: Readiness,
     settings: msgspec.Struct,
@@ -116,9 +125,10 @@ def make_app(
     masked = mask(msgspec.to_builtins(settings))
     exposition = Exposition(fleet, metrics, int(_dig(masked, "metrics", "max_series") or 200_000))
     site = Site(
-        fleet=fleet, reports=reports, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
-        rules=rules or {}, rescan=rescan, readiness=readiness, config=masked, version=version,
-        render=pages.make_renderer(version), openapi=api.make_openapi(version or "0"),
+        fleet=fleet, reports=reports, history=history, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
+        rules=rules or {}, running=running, rescan=rescan, readiness=readiness, config=masked, version=version,
+        public_url=str(_dig(masked, "listen", "public_url") or "").rstrip("/"),
+        render=pages.make_renderer(version), openapi=api.make_openapi(version or "0", ROUTES),
     )  # fmt: skip
     for name, value in (_dig(masked, "limits") or {}).items():
         if isinstance(value, int | float):
@@ -127,7 +137,16 @@ def make_app(
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _served(site, route), name=None)
     app.cleanup_ctx.append(_keep_fresh(exposition))
+    app[CONFIG] = masked
+    app[live.LISTENING] = set()
+    app.on_shutdown.append(live.stop_listening)
     return app
+
+
+def show_config(app: web.Application, settings: msgspec.Struct) -> None:
+    """Other settings are in force: /config shows these from now on."""
+    app[CONFIG].clear()
+    app[CONFIG].update(mask(msgspec.to_builtins(settings)))
 
 
 def mask(value: Any, key: str = "") -> Any:

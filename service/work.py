@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.database import Database
 from service.schema import JOB
@@ -43,6 +44,8 @@ class Wish(msgspec.Struct, frozen=True):
     key: str
     payload: bytes = b""
     priority: int = PRIORITY_NEW
+    fresh: bool = False
+    """It is about something new: earlier tries and deaths do not count, and a poisoned job waits again."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,10 +66,13 @@ class QueueState(msgspec.Struct, frozen=True):
     """What the metrics show of the queue."""
 
     queued: int
+    """Their time has come."""
+    retrying: int
+    """They wait for the time of their next try."""
     leased: int
     poisoned: int
     oldest_submitted_at: float
-    """0 when nothing waits."""
+    """Of those whose time has come and those at hand; 0 when there are none."""
 
 
 class Work:
@@ -95,31 +101,42 @@ class Work:
 
     async def submit_many(self, wishes: Iterable[Wish]) -> int:
         """The same for many at once, in one transaction; says how many are new."""
+        async with self._database.writing() as connection:
+            return await self.submit_within(connection, wishes)
+
+    async def submit_within(self, connection: AsyncConnection, wishes: Iterable[Wish]) -> int:
+        """The same as part of a transaction that also writes down why: both or neither."""
         now = self._clock()
         added = 0
-        async with self._database.writing() as connection:
-            for wish in wishes:
-                row = msgspec.structs.asdict(wish) | {"state": QUEUED, "run_at": 0, "submitted_at": now, "updated_at": now}
-                new = await connection.scalar(insert(JOB).values(row).on_conflict_do_nothing().returning(JOB.c.id))
-                if new is not None:
-                    added += 1
-                    continue
-                named = sa.and_(JOB.c.kind == wish.kind, JOB.c.key == wish.key, JOB.c.state != POISONED)
-                change = {
-                    "payload": wish.payload, "priority": sa.func.max(JOB.c.priority, wish.priority), "updated_at": now,
-                    "again": sa.case((JOB.c.state == LEASED, 1), else_=JOB.c.again),
-                }  # fmt: skip
-                await connection.execute(sa.update(JOB).where(named).values(change))
+        for wish in wishes:
+            row = {
+                "kind": wish.kind, "key": wish.key, "payload": wish.payload, "priority": wish.priority,
+                "state": QUEUED, "run_at": 0, "submitted_at": now, "updated_at": now,
+            }  # fmt: skip
+            new = await connection.scalar(insert(JOB).values(row).on_conflict_do_nothing().returning(JOB.c.id))
+            if new is not None:
+                added += 1
+                continue
+            if wish.fresh:
+                await connection.execute(_forgiven(wish.kind, wish.key))
+            named = sa.and_(JOB.c.kind == wish.kind, JOB.c.key == wish.key, JOB.c.state != POISONED)
+            change = {
+                "payload": wish.payload, "priority": sa.func.max(JOB.c.priority, wish.priority), "updated_at": now,
+                "again": sa.case((JOB.c.state == LEASED, 1), else_=JOB.c.again),
+            }  # fmt: skip
+            await connection.execute(sa.update(JOB).where(named).values(change))
         return added
 
     async def forgive(self, kind: str, key: str) -> None:
         """Forgets the deaths of a job that a person wants tried once more."""
         async with self._database.writing() as connection:
-            await connection.execute(
-                sa.update(JOB)
-                .where(JOB.c.kind == kind, JOB.c.key == key)
-                .values(state=sa.case((JOB.c.state == POISONED, QUEUED), else_=JOB.c.state), deaths=0, tries=0, run_at=0)
-            )
+            await connection.execute(_forgiven(kind, key))
+
+    async def keep_kinds(self, kinds: Collection[str]) -> int:
+        """Drops every job of another kind, such as those of a source that is no longer watched; says how many."""
+        async with self._database.writing() as connection:
+            dropped = await connection.execute(sa.delete(JOB).where(JOB.c.kind.not_in(kinds)))
+        return int(dropped.rowcount)
 
     async def lease(self, kinds: Collection[str] | None = None) -> Job | None:
         """The next job whose time has come: highest priority first, then the oldest. None when none is due."""
@@ -161,17 +178,15 @@ class Work:
 
     async def done(self, job: Job) -> bool:
         """It is finished; if it was submitted meanwhile, it waits again. False when it was taken away."""
-        again = await self._change(job, only_again=True, state=QUEUED, tries=0, deaths=0, run_at=0, lease_until=0, error="")
-        if again:
-            return True
+        held = sa.and_(JOB.c.id == job.id, JOB.c.fence == job.fence, JOB.c.state == LEASED)
         async with self._database.writing() as connection:
-            gone = await connection.execute(
-                sa.delete(JOB).where(JOB.c.id == job.id, JOB.c.fence == job.fence, JOB.c.state == LEASED)
-            )
-        return bool(gone.rowcount)
+            gone = await connection.execute(sa.delete(JOB).where(held, JOB.c.again == 0))
+        return bool(gone.rowcount) or await self._begin_again(job)
 
     async def retry(self, job: Job, error: str, retry_after: float = 0.0) -> bool:
         """It is tried again after a pause drawn below a bound that doubles with each try (full jitter)."""
+        if await self._begin_again(job):
+            return True
         pause = max(self._pause(job.tries), min(retry_after, self._settings.retry_longest_seconds))
         return await self._change(job, state=QUEUED, run_at=self._clock() + pause, lease_until=0, error=error[:1000])
 
@@ -181,6 +196,8 @@ class Work:
 
     async def died(self, job: Job, error: str) -> bool:
         """A worker died over it. After `jobs.deaths` of these it is poisoned; says whether it is now (hostile 114)."""
+        if await self._begin_again(job):
+            return False
         poisoned = job.deaths + 1 >= self._settings.deaths
         state = POISONED if poisoned else QUEUED
         run_at = 0.0 if poisoned else self._clock() + self._pause(job.tries)
@@ -196,11 +213,13 @@ class Work:
 
     async def state(self) -> QueueState:
         """Counts by state, and since when the oldest waits."""
-        query = sa.select(JOB.c.state, sa.func.count(), sa.func.min(JOB.c.submitted_at)).group_by(JOB.c.state)
+        state = sa.case((sa.and_(JOB.c.state == QUEUED, JOB.c.run_at > self._clock()), "retrying"), else_=JOB.c.state)
+        query = sa.select(state, sa.func.count(), sa.func.min(JOB.c.submitted_at)).group_by(state)
         async with self._database.reading() as connection:
             found = {state: (count, oldest) for state, count, oldest in await connection.execute(query)}
         return QueueState(
             queued=found.get(QUEUED, (0, 0))[0],
+            retrying=found.get("retrying", (0, 0))[0],
             leased=found.get(LEASED, (0, 0))[0],
             poisoned=found.get(POISONED, (0, 0))[0],
             oldest_submitted_at=min((found[state][1] for state in (QUEUED, LEASED) if state in found), default=0.0),
@@ -210,6 +229,10 @@ class Work:
         bound = min(self._settings.retry_first_seconds * 2.0 ** min(tries - 1, 30), self._settings.retry_longest_seconds)
         return self._draw() * bound
 
+    async def _begin_again(self, job: Job) -> bool:
+        """A job that was submitted while it ran is about something newer than what came of it: it begins afresh."""
+        return await self._change(job, only_again=True, state=QUEUED, tries=0, deaths=0, run_at=0, lease_until=0, error="")
+
     async def _change(self, job: Job, *, only_again: bool = False, **values: object) -> bool:
         held = sa.and_(JOB.c.id == job.id, JOB.c.fence == job.fence, JOB.c.state == LEASED)
         if only_again:
@@ -217,3 +240,12 @@ class Work:
         async with self._database.writing() as connection:
             changed = await connection.execute(sa.update(JOB).where(held).values(updated_at=self._clock(), **values))
         return bool(changed.rowcount)
+
+
+def _forgiven(kind: str, key: str) -> sa.Update:
+    """Tries and deaths of this job, if there is one, are as if they had not been."""
+    return (
+        sa.update(JOB)
+        .where(JOB.c.kind == kind, JOB.c.key == key)
+        .values(state=sa.case((JOB.c.state == POISONED, QUEUED), else_=JOB.c.state), deaths=0, tries=0, run_at=0)
+    )

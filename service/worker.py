@@ -171,8 +171,13 @@ class _Process:
             raise WorkerDied(await self.ended()) from error
 
     def send(self, kind: FrameKind, body: bytes | memoryview = b"") -> None:
-        self.incoming.write(frames.header(kind, self.request, len(body)))
-        self.incoming.write(body)
+        # One write: the worker would wake up for a header alone.
+        self.incoming.write(b"".join((frames.header(kind, self.request, len(body)), body)))
+
+    @property
+    def has_room(self) -> bool:
+        """Everything written so far is in the pipe."""
+        return self.incoming.transport.get_write_buffer_size() == 0
 
     def kill(self, blame: str) -> None:
         """Ends it now; the first blame is the reason that is told."""
@@ -266,15 +271,17 @@ class Pool:
         chunks: AsyncIterator[bytes],
         media_type: str = "",
         *,
+        digest: str = "",
         known_ranges: bytes = b"",
         progress: Callable[[int], None] | None = None,
     ) -> LayerOutcome:
         """One pass over one layer. Raises Rejected, WorkerDied, and whatever `chunks` raises.
 
+        `digest`: what `chunks` are checked against as they are drawn (blobs.verified); empty: the worker says what it is.
         After a refusal the rest of `chunks` is still drawn, so that a stream whose digest does not hold says so
         (hostile 37: corrupt and verified is final, corrupt and unverified is tried again).
         """
-        request = frames.ReadLayer(media_type, self._limits, known_ranges)
+        request = frames.ReadLayer(media_type, self._limits, known_ranges, digest)
         async with self._streams, self._worker(()) as process:
             answer, parts = await self._stream(process, request, chunks, progress)
         if not isinstance(answer, frames.LayerRead):
@@ -360,15 +367,16 @@ class Pool:
         done = 0
         try:
             await self._send_message(process, request)
-            async for chunk in chunks:
-                if not receiver.done():
-                    await self._send_data(process, chunk)
-                elif receiver.exception() is not None:
-                    break
-                done += len(chunk)
-                self._bytes_in += len(chunk)
-                if progress is not None:
-                    progress(done)
+            async with _until_death(receiver):
+                async for chunk in chunks:
+                    if not receiver.done():
+                        await self._send_data(process, chunk)
+                    elif receiver.exception() is not None:
+                        break
+                    done += len(chunk)
+                    self._bytes_in += len(chunk)
+                    if progress is not None:
+                        progress(done)
             if not receiver.done():
                 process.send(FrameKind.END)
             return self._take(process, await self._in_time(process, receiver)), parts
@@ -421,6 +429,8 @@ class Pool:
 
     async def _drain(self, process: _Process) -> None:
         """Waits until the pipe has room. A broken pipe is not told here: the reader of answers knows why."""
+        if process.has_room:
+            return
         with contextlib.suppress(ConnectionError):
             await self._in_time(process, process.incoming.drain())
 
@@ -511,6 +521,27 @@ class Pool:
             if resident > self._settings.memory_bytes:
                 process.kill("memory")
             await asyncio.sleep(WATCH_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _until_death(receiver: asyncio.Task[frames.Reply]) -> AsyncIterator[None]:
+    """Waiting for a source ends here when the worker dies meanwhile: a source that stalls must not hide that."""
+
+    def told(done: asyncio.Task[frames.Reply]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            with contextlib.suppress(RuntimeError):  # the source came to its end in this very turn
+                patience.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with asyncio.timeout(None) as patience:
+            receiver.add_done_callback(told)
+            try:
+                yield
+            finally:
+                receiver.remove_done_callback(told)
+    except TimeoutError:
+        if not patience.expired():
+            raise
 
 
 def _resident_bytes(pid: int) -> int | None:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests import registry as registries
 from tests.engine import Engine, EngineAbsent, started
 
 
@@ -19,12 +20,51 @@ def absent(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden anew from what is printed now")
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine of this test process, started when first asked for."""
+    with _engine() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def containerd_engine() -> Iterator[Engine]:
+    """Another, that keeps its images in containerd."""
+    with _engine({"features": {"containerd-snapshotter": True}}) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _engine(config: dict[str, object] | None = None) -> Iterator[Engine]:
     with contextlib.ExitStack() as stack:
         try:
-            running = stack.enter_context(started())
+            running = stack.enter_context(started(config))
         except EngineAbsent as error:
+            absent(str(error))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[registries.Registry]:
+    """A registry of this test process, open to everybody; tests push into repositories of their own."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(registries.started())
+        except registries.RegistryAbsent as error:
+            absent(str(error))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded_registry() -> Iterator[registries.Registry]:
+    """A registry that asks for a user name and a password (`credentials`)."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(registries.started(("ann", "s3cret")))
+        except registries.RegistryAbsent as error:
             absent(str(error))
         yield running

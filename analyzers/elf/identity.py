@@ -19,6 +19,8 @@ MUSL_LINKER = re.compile(rb"\0(/[\w./+-]{1,200}/ld-musl-[\w.-]{1,32}\.so\.1)\0")
 GCOMPAT_LIBRARY = re.compile(rb"\0([\w./+-]{0,200}libgcompat\.so[\w.]{0,16}) ?\0")
 GLIBC_LOADER_NAME = re.compile(rb"\0(ld[\w-]{0,40}\.so\.\d)\0")
 MUSL_VERSION = re.compile(rb"\d{1,3}\.\d{1,3}\.\d{1,3}(?:-[\w.-]{1,40})?")
+HWCAPS = re.compile(rb"(?:x86-64-v\d|power\d+|z\d+)(?::(?:x86-64-v\d|power\d+|z\d+))*")
+"""`_dl_hwcaps_subdirs`, the one string that names them all."""
 PATH_BYTES = b"/.+@=~-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEXT_BYTES = 512
 GLIBC_MARK, MUSL_MARK, LIBC_MARK = b"_rtld_global", b"Dynamic Program Loader", b"GNU C Library"
@@ -118,6 +120,7 @@ def glibc_loader(data: bytes) -> LoaderFacts:
         cache_path=first_path(texts, b"/ld.so.cache"),
         preload_path=first_path(texts, b"/ld.so.preload"),
         lib_token=lib_token(dirs),
+        hwcaps=next((tuple(text.split(b":")) for text in texts if HWCAPS.fullmatch(text)), ()),
     )
 
 

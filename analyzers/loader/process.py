@@ -39,6 +39,8 @@ class Process(NamedTuple):
     profile: HostProfile
     bind_now: bool = False
     """Bind every symbol at start, as `ldd -r` asks; otherwise as the objects and the environment say."""
+    command: tuple[bytes, ...] | None = None
+    """The loader was run as a command, with this argv: `program` is the loader itself, and names what it shall load (G62)."""
     execfn: bytes = b""
     """AT_EXECFN: the path given to execve, which is the script's where one was run; empty: `opened_as`."""
 
@@ -78,6 +80,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the object that wanted it, as opened."""
     objects: tuple[LoadedObject, ...] = ()
     steps: tuple[Step, ...] = ()
+    beyond: tuple[Step, ...] = ()
+    """Searches for what comes after the library that ends it: the process never gets there, people want to know."""
+    missing: tuple[tuple[str, str], ...] = ()
+    """(name, object that wants it) of every library that cannot be loaded, the first being the one it ends with."""
     warnings: tuple[bytes, ...] = ()
     """Those of `lines` that do not stop it."""
     unmet_versions: tuple[tuple[str, str, str], ...] = ()

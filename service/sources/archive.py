@@ -1,11 +1,11 @@
 """Archives on disk: `docker save` and the tar of an OCI layout. The outer tar is parsed in a worker; blobs are read in place.
 
-One pass tells where each member lies and gives the small JSON documents; layers are then ranges of the file.
+One pass tells where each member lies and gives the small JSON documents; layers are then ranges of the file. An archive that
+is compressed as a whole is read once more instead, from end to end.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,7 +42,7 @@ class ArchiveSource:
 
     def __init__(self, path: str, index_archive: IndexArchive) -> None:
         self.name = "archive"
-        self._path = Path(path)
+        self._path = Path(path).resolve()  # a person may name a link; nothing below follows one
         self._index_archive = index_archive
         self._archive: Archive | None = None
 
@@ -92,7 +92,7 @@ class ArchiveSource:
         if len(config.diff_ids) != len(names):
             raise Rejected("config-mismatch", f"{len(names)} layers but {len(config.diff_ids)} diff IDs")
         layers = tuple(
-            LayerSource(diff_id=diff_id, size_bytes=self._place(archive, name)[1])
+            LayerSource(diff_id=diff_id, size_bytes=self._place(archive, name)[1] if archive.members else 0)
             for name, diff_id in zip(names, config.diff_ids, strict=True)
         )
         return ImageSource(sighting, config.platform, "", sha256(body), body, config, layers)
@@ -111,7 +111,10 @@ class ArchiveSource:
 
     def _blob(self, archive: Archive, digest: str, size: int | None = None) -> AsyncIterator[bytes]:
         checked = Digest(digest)
-        offset, length = self._place(archive, f"blobs/{checked.algorithm}/{checked.hex}")
+        name = f"blobs/{checked.algorithm}/{checked.hex}"
+        if name in archive.documents:
+            return verified(_whole(archive.documents[name]), digest, size)
+        offset, length = self._place(archive, name)
         return verified(file_chunks(self._path, offset, length), digest, size)
 
     def _place(self, archive: Archive, name: str) -> tuple[int, int]:
@@ -121,11 +124,15 @@ class ArchiveSource:
                 return archive.members[name]
             if name not in archive.links:
                 break
-            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), archive.links[name]))
+            name = archive.links[name]
         raise SourceError(f"{self._path} lacks {name}", temporary=False, code="not-found")
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         archive = await self._opened()
+        if not archive.members:
+            # The archive itself is compressed: no layer can be read without all that stands before it.
+            await sink.archive(file_chunks(self._path))
+            return
         names = self._layer_names(archive, image)
         for index in sorted(wanted):
             layer = image.layers[index]
@@ -145,3 +152,7 @@ class ArchiveSource:
 
     async def close(self) -> None:
         """Nothing is held open."""
+
+
+async def _whole(document: bytes) -> AsyncIterator[bytes]:
+    yield document

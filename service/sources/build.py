@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from service.errors import SourceError
+from service.errors import SettingsError, SourceError
 from service.outbound import HostPolicy, Outbound
+from service.registry.client import TRIES
+from service.registry.credentials import credentials_for
 from service.registry.reference import Reference
+from service.settings import Settings
 from service.sources import Sighting, Source
 from service.sources.archive import ArchiveSource, IndexArchive
 from service.sources.docker_engine import DockerSource
@@ -14,11 +18,14 @@ from service.sources.layout import LayoutSource
 from service.sources.registry import RegistrySource
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
+SCAN_TRIES = 2
+"""Somebody waits for the answer of a scan; the daemon has more patience."""
 
-def registry_source(settings: RegistrySettings) -> RegistrySource:
+
+def registry_source(settings: RegistrySettings, tries: int = TRIES) -> RegistrySource:
     """A source over one registry. Its own host counts as named by a person, and may be private."""
     policy = HostPolicy((settings.host, *settings.trusted_hosts), (settings.host,) if settings.insecure else ())
-    return RegistrySource(settings, Outbound(policy))
+    return RegistrySource(settings, Outbound(policy, ca_file=settings.ca_file), tries=tries)
 
 
 def docker_source(settings: DockerSettings) -> DockerSource:
@@ -29,6 +36,42 @@ def docker_source(settings: DockerSettings) -> DockerSource:
 def layout_source(settings: LayoutSettings) -> LayoutSource:
     """A source over a folder of layouts."""
     return LayoutSource(settings)
+
+
+WatchedSettings = RegistrySettings | DockerSettings | LayoutSettings
+
+
+def watched(settings: Settings) -> dict[str, WatchedSettings]:
+    """Everything that is to be watched, by the name of its source. Raises SettingsError where two have one name."""
+    found: dict[str, WatchedSettings] = {}
+    named: list[WatchedSettings] = [*settings.registries, *settings.docker, *settings.layouts]
+    for each in named:
+        name = each.name if isinstance(each, DockerSettings) else each.source_name
+        if name in found:
+            raise SettingsError(f"registries, docker, layouts: two sources are called {name!r}; give one another name")
+        found[name] = each
+    return found
+
+
+def is_there(settings: WatchedSettings) -> bool:
+    """Whether there is something to watch: an engine or a folder marked `missing_ok` may be absent."""
+    if isinstance(settings, RegistrySettings):
+        return True
+    place = settings.socket if isinstance(settings, DockerSettings) else settings.path
+    return not settings.missing_ok or Path(place).exists()
+
+
+async def check_secrets(settings: WatchedSettings) -> None:
+    """Raises SettingsError when a password that the configuration names cannot be read (hostile 128)."""
+    if isinstance(settings, RegistrySettings) and settings.username:
+        await credentials_for(settings)
+
+
+def make_source(settings: WatchedSettings) -> Source:
+    """The source over what these settings name."""
+    if isinstance(settings, RegistrySettings):
+        return registry_source(settings)
+    return docker_source(settings) if isinstance(settings, DockerSettings) else layout_source(settings)
 
 
 def source_for(
@@ -44,7 +87,7 @@ def source_for(
             known = [settings for settings in registries if settings.host == reference.registry]
             settings = known[0] if known else RegistrySettings(host=reference.registry)
             sighting = Sighting("scan", reference.registry, reference.repository, reference.tag, reference.digest)
-            return registry_source(settings), sighting
+            return registry_source(settings, SCAN_TRIES), sighting
         case "docker":
             engine = docker_source(docker[0] if docker else DockerSettings())
             return engine, Sighting("scan", "docker", reference.place, "", "")

@@ -28,7 +28,7 @@ from tests.make.synthetic import (
     Symbol,
     build,
 )
-from tests.oracle.chroots import needs_tools
+from tests.oracle.musl_roots import needs_tools
 
 _LINE = re.compile(rb"^[0-9a-f]{8,16}\s+[0-9a-f]{8,16}\s+R_\w+(?:\s+[0-9a-f]{8,16}\s+([^\s@]+))?", re.M)
 

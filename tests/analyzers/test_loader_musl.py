@@ -36,7 +36,7 @@ from tests.make.synthetic import (
     build,
 )
 from tests.make.views import Item, capability, elf, elf_facts, file, layer, symlink
-from tests.oracle.chroots import config_of, foretell, musl_layer, needs_tools, predicted, read_layer
+from tests.oracle.musl_roots import config_of, foretell, musl_layer, needs_tools, predicted, read_layer
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,11 @@ def test_h009_opaque_and_plain_whiteout_together_are_the_same() -> None:
     assert layer_holding("/d/new", *layers) == 1
 
 
-def test_an_opaque_root_hides_everything_below() -> None:
+def test_an_opaque_root_hides_nothing_and_is_remarked_on() -> None:
     layers = (layer({"a": "1", "d/x": "1"}), layer({"b": "2", "d/y": "2"}, opaques=("",)))
-    assert error("/a", *layers) == error("/d/x", *layers) == "ENOENT"
+    assert layer_holding("/a", *layers) == layer_holding("/d/x", *layers) == 0
     assert layer_holding("/d/y", *layers) == 1
+    assert [(note.layer, note.note.code) for note in Rootfs(layers).notes] == [(1, "opaque-root")]
 
 
 def test_a_file_over_a_directory_removes_what_was_below() -> None:

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from analyzers.facts import Kind
-from tests.make.elves import ToolAbsent
+from tests.make.elves import CACHE, ToolAbsent
 from tests.make.layers import Item, file, folder, program, symlink, tar_of
 
 Root = dict[str, Item]
@@ -173,11 +173,35 @@ def debian() -> Root:
     return {**root, "etc/ld.so.cache": file(cache_of(root))}
 
 
-def cache_of(root: Root) -> bytes:
+@functools.cache
+def neighbour(release: str) -> Root:
+    """A static busybox with the C library and libgcc_s of another Debian suite (tests/setup/glibcs.sh): 2.31 or 2.41."""
+    unpacked = CACHE / f"glibc-{release}"
+    found = next((folder for lib in ("usr/lib", "lib") if (folder := unpacked / lib / multiarch()).is_dir()), None)
+    if found is None:
+        raise ToolAbsent(f"no glibc {release} in .cache: run tests/setup/glibcs.sh")
+    places = sorted(path for lib in ("lib", "usr/lib") for path in (unpacked / lib / multiarch()).glob("*.so*"))
+    libraries: Root = {}
+    for path in places:
+        name = f"usr/lib/{multiarch()}/{path.name}"
+        libraries[name] = symlink(path.readlink().name) if path.is_symlink() else program(path.read_bytes())
+    root: Root = {
+        **busybox(),
+        "lib": symlink("usr/lib"),
+        "lib64": symlink("usr/lib64"),
+        **libraries,
+        "usr/lib64/ld-linux-x86-64.so.2": symlink(f"/lib/{multiarch()}/ld-linux-x86-64.so.2"),
+        "etc/ld.so.conf": file(f"/usr/local/lib\n/lib/{multiarch()}\n/usr/lib/{multiarch()}\n"),
+    }
+    # Until 2.32 ldconfig wrote the old format with the new one inside (G35).
+    return {**root, "etc/ld.so.cache": file(cache_of(root, "-c", "compat" if release < "2.32" else "new"))}
+
+
+def cache_of(root: Root, *options: str) -> bytes:
     """What this machine's ldconfig writes as /etc/ld.so.cache of a root."""
     with tempfile.TemporaryDirectory(prefix="root") as scratch:
         unpack = ["tar", "-x", "--no-same-owner", "-C", scratch]
         subprocess.run(unpack, input=tar_of(root), check=True, timeout=60)
         Path(scratch, "etc").mkdir(exist_ok=True)
-        subprocess.run(["/sbin/ldconfig", "-r", scratch], check=True, capture_output=True, timeout=60)
+        subprocess.run(["/sbin/ldconfig", "-r", scratch, *options], check=True, capture_output=True, timeout=60)
         return Path(scratch, "etc/ld.so.cache").read_bytes()

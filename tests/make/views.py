@@ -10,7 +10,7 @@ import msgspec
 
 from analyzers.elf import read_elf
 from analyzers.entries import Entries
-from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, Unread
+from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, SymbolFacts, Unread
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -105,7 +105,8 @@ def layer(
         for path in list(wanted):
             while path := path.rpartition(b"/")[0]:
                 wanted.setdefault(path, folder())
-    entries, elfs, symbols, texts, heads = [], {}, {}, {}, {}
+    entries, elfs, texts, heads = [], {}, {}, {}
+    symbols: dict[bytes, SymbolFacts] = {}
     for path, item in wanted.items():
         size, digest = len(item.content), b""
         if item.content.startswith(b"\x7fELF"):
@@ -118,8 +119,9 @@ def layer(
             size = item.elf.file_size
             digest = hashlib.sha256(msgspec.msgpack.encode(item.elf)).digest()
             elfs[digest] = item.elf
+        mode = max(item.mode, 0)
         entries.append(
-            Entry(path, item.kind, item.mode, item.uid, item.gid, size, item.link, capability=item.capability, sha256=digest)
+            Entry(path, item.kind, mode, item.uid, item.gid, size, item.link, capability=item.capability, sha256=digest)
         )
         base = path.rpartition(b"/")[2]
         if item.kind != Kind.FILE:

@@ -8,7 +8,7 @@ from tests.make.layers import tar_of
 from tests.make.musl_cases import Case, root_of
 from tests.make.musl_elves import RELEASES
 from tests.make.musl_glibc_cases import CASES
-from tests.oracle.chroots import actual, config_of, foretell, musl_layer, needs_tools, predicted, read_layer, unpacked
+from tests.oracle.musl_roots import actual, config_of, foretell, musl_layer, needs_tools, predicted, read_layer, unpacked
 
 
 @pytest.mark.parametrize("release", RELEASES)

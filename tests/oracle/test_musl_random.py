@@ -14,7 +14,7 @@ from analyzers.finding import State
 from tests.make.layers import tar_of
 from tests.make.musl_elves import a_main, lib
 from tests.make.musl_worlds import World, make_world
-from tests.oracle.chroots import Ended, actual, config_of, foretell, musl_layer, needs_tools, predicted, read_layer, unpacked
+from tests.oracle.musl_roots import Ended, actual, config_of, foretell, musl_layer, needs_tools, predicted, read_layer, unpacked
 
 BATCH = 25
 SEEDS = 10_000 if os.environ.get("ENOENT_TEST_FULL") else 300

@@ -32,7 +32,7 @@ from tests.make.elves import ToolAbsent
 from tests.make.musl_elves import loader
 from tests.make.synthetic import EXIT_42
 from tests.make.views import layer
-from tests.oracle.chroots import Ended, actual, config_of, foretell, predicted, read_layer, run
+from tests.oracle.musl_roots import Ended, actual, config_of, foretell, predicted, read_layer, run
 
 LOADER = b"/lib/ld-musl-x86_64.so.1"
 FULL = bool(os.environ.get("ENOENT_TEST_FULL"))

@@ -327,7 +327,7 @@ async def test_a_name_seen_again_keeps_its_first_time_and_an_examination_replace
     assert [found.platform for found in rows] == ["linux/amd64", "linux/arm64"]
     assert {found.first_seen for found in rows} == {row.first_seen}
     assert [found.platform for found in await store.resolved("hub", image.sighting.digest)] == ["linux/amd64", "linux/arm64"]
-    await store.remove_sighting(image.sighting)
+    await store.remove_sightings([image.sighting])
     assert await store.sightings() == []
 
 

@@ -1,23 +1,6 @@
 #!/bin/sh
-# Fetches the Docker engine of the Debian suite after bookworm and unpacks it into .cache/engine; nothing is installed.
+# Fetches the Docker engine of the Debian suite after bookworm, with its buildx and compose, and unpacks it into
+# .cache/engine; nothing is installed.
 # The engine of bookworm itself (20.10) is older than the profile that predictions are made for (decisions: Docker 26).
-# The mirror is the one this machine's apt already uses.
-set -eu
-root=.cache/engine
-[ ! -x "$root/usr/sbin/dockerd" ] || exit 0
-command -v apt-get >/dev/null || { echo "no apt: tests that need a Docker engine will be skipped" >&2; exit 0; }
-mirror=$(apt-get indextargets --format '$(SITE)|$(RELEASE)|$(CREATED_BY)' 2>/dev/null | awk -F'|' '$3=="Packages" && $1 ~ /debian$/ {print $1; exit}')
-[ -n "$mirror" ] || { echo "no Debian mirror configured: tests that need a Docker engine will be skipped" >&2; exit 0; }
-state=$(mktemp -d)
-trap 'rm -rf "$state"' EXIT
-chmod 755 "$state"
-mkdir -p "$state/lists/partial" "$state/cache/archives/partial" "$state/debs"
-: >"$state/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$state/sources.list"
-apt="apt-get -qq -o Dir::State=$state -o Dir::State::lists=$state/lists -o Dir::State::status=$state/status -o Dir::Cache=$state/cache -o Dir::Etc::sourcelist=$state/sources.list -o Dir::Etc::sourceparts=- -o APT::Sandbox::User=root"
-$apt update
-(cd "$state/debs" && $apt download docker.io docker-cli docker-buildx)
-mkdir -p "$root.new"
-for deb in "$state"/debs/*.deb; do dpkg -x "$deb" "$root.new"; done
-rm -rf "$root"
-mv "$root.new" "$root"
+exec "$(dirname "$0")/fetch.sh" trixie .cache/engine usr/libexec/docker/cli-plugins/docker-compose \
+    docker.io docker-cli docker-buildx docker-compose

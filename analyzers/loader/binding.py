@@ -1,0 +1,244 @@
+"""Which references an object has that nothing in the process satisfies, when it is relocated and later.
+
+Mirrors `elf/dl-lookup.c` (check_match, do_lookup_x) and `elf/dl-reloc.c` (rules G46-G49, G52-G54). Most references have an
+exact answer somewhere, so sets settle them; what is left is looked up candidate by candidate, as the loader would.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import compress, repeat
+from typing import NamedTuple
+
+from analyzers.facts import SymbolFacts, SymbolFlag
+from analyzers.loader.linkmap import Mapped
+from analyzers.loader.symbols import (
+    Offered,
+    Reference,
+    offered_columns,
+    offered_symbols,
+    relocated_places,
+    wanted_symbols,
+)
+
+_WEAK, _START, _CALL, _COPY = (int(flag) for flag in (SymbolFlag.WEAK, SymbolFlag.START, SymbolFlag.CALL, SymbolFlag.COPY))
+_HIDDEN, _IFUNC, _LOW = (int(flag) for flag in (SymbolFlag.HIDDEN_VERSION, SymbolFlag.IFUNC, SymbolFlag.LOW_INDEX))
+_IS_IFUNC = bytes(int(bool(flags & _IFUNC)) for flags in range(256))
+_IS_DEFAULT = bytes(int(not flags & _HIDDEN or bool(flags & _LOW)) for flags in range(256))
+"""By flags: what can answer a reference without a version where its name has no other definition."""
+_DF_BIND_NOW, _DF_1_NOW = 8, 1
+_ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31, 111), (0, 0, 110))
+
+
+class Table:
+    """The symbols of one file, made ready once: what it wants, strong references only, and what it offers."""
+
+    __slots__ = ("_facts", "_offered", "at_once", "calls", "copies", "ifuncs", "offers", "plt_names", "starts")
+
+    def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
+        self._facts = facts
+        self._offered: dict[bytes, list[Offered]] | None = None
+        imports, flags = wanted_symbols(facts), facts.import_flags
+        strong = [index for index in _look_ups(facts) if not flags[index] & _WEAK]
+        self.copies = tuple(imports[index] for index in strong if flags[index] & _COPY)
+        """Bound by COPY relocations, which pass over the object itself."""
+        strong = [index for index in strong if not flags[index] & _COPY]
+        self.starts = tuple(imports[index] for index in strong if flags[index] & _START)
+        """Bound before the entry point, in the order of the relocations."""
+        self.calls = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL) == _CALL)
+        """Bound at the first call, unless the object binds now."""
+        self.at_once = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL))
+        """Both, as an object that binds now meets them."""
+        self.offers = self._certain_offers(versioned=versioned)
+        """References with a certain answer here; there may be others (see `satisfies`)."""
+        self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), facts.export_flags.translate(_IS_IFUNC)))
+        self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
+        """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
+
+    def offered(self) -> dict[bytes, list[Offered]]:
+        if self._offered is None:
+            self._offered = offered_symbols(self._facts)
+        return self._offered
+
+    def _certain_offers(self, *, versioned: bool) -> frozenset[tuple[bytes, bytes]]:
+        """Every definition by name and version, and without a version what check_match takes then (G48). Picked by whole
+        columns: nearly all names have one definition, and only the others are looked at one by one.
+        """
+        names, versions = offered_columns(self._facts)
+        flags = self._facts.export_flags
+        bare = names if not versioned else list(compress(names, flags.translate(_IS_DEFAULT)))
+        unversioned = set(bare)
+        if versioned and len(unversioned) < len(bare):
+            twice = (name for name, times in Counter(bare).items() if times > 1)
+            unversioned.difference_update(
+                [name for name in twice if not _accepts_unversioned(self.offered()[name], versioned=True)]
+            )
+        return frozenset(compress(zip(names, versions, strict=True), versions)) | frozenset(zip(unversioned, repeat(b"")))
+
+
+def _look_ups(facts: SymbolFacts) -> list[int]:
+    """Positions of imports as glibc looks them up: data relocations, then DT_JMPREL (dynamic-link.h); then the rest."""
+    places, plt = relocated_places(facts), facts.relocation_plt_runs
+    imports = range(len(facts.import_flags))
+    met = dict.fromkeys([*places[plt:], *places[:plt]])
+    return list(dict.fromkeys([*(place - 1 for place in met if 0 < place <= len(imports)), *imports]))
+
+
+EMPTY = Table(SymbolFacts(), versioned=False)
+
+
+def _accepts_unversioned(definitions: list[Offered], *, versioned: bool) -> bool:
+    """check_match without a version: any definition, the oldest version, or the one default version (G48)."""
+    if not versioned or any(flags & _LOW for _, flags in definitions):
+        return True
+    return sum(not flags & _HIDDEN for _, flags in definitions) == 1
+
+
+def satisfies(table: Table, reference: Reference, *, versioned: bool, hidden: bool = False) -> bool:
+    """Whether an object's definitions of that name answer the reference (G48)."""
+    definitions = table.offered().get(reference.name)
+    if not definitions:
+        return False
+    if not reference.version:
+        return _accepts_unversioned(definitions, versioned=versioned)
+    if not versioned:
+        return True
+    if any(version == reference.version for version, _ in definitions):
+        return True
+    return not hidden and any(not version and not flags & _HIDDEN for version, flags in definitions)
+
+
+class Unbound(NamedTuple):
+    """A reference that nothing answers."""
+
+    mapped: Mapped
+    reference: Reference
+
+
+class Bound(NamedTuple):
+    """The outcome of relocating every object."""
+
+    unbound: tuple[Unbound, ...] = ()
+    """In the order in which the loader would meet them; the first ends the process."""
+    later: tuple[Unbound, ...] = ()
+    fatal: bytes = b""
+    """Another line that ends the process before any of `unbound`."""
+    fatal_by: Mapped | None = None
+    warnings: tuple[bytes, ...] = ()
+
+
+class Scope:
+    """The search list of the program, with the symbols of each object."""
+
+    def __init__(self, objects: Sequence[Mapped], tables: Sequence[Table], release: tuple[int, int], program: bytes) -> None:
+        self._objects = [each for each in objects if not each.faked]
+        self._tables = {id(each): table for each, table in zip(objects, tables, strict=True)}
+        self._release = release
+        self._program = program
+        # The objects that answer most come first: sets do not care for the order.
+        self._by_size = sorted(self._objects, key=lambda each: -len(self._tables[id(each)].offers))
+
+    def relocate(self, order: Iterable[Mapped], *, now: bool, skip: Mapped | None) -> Bound:
+        """Every object in relocation order; `skip` is ld.so, which has relocated itself."""
+        unbound: list[Unbound] = []
+        later: list[Unbound] = []
+        done: set[int] = set()
+        for mapped in order:
+            if mapped is skip or mapped.faked:
+                done.add(id(mapped))
+                continue
+            table = self._tables[id(mapped)]
+            main = not mapped.name
+            fatal = self._asserts(mapped, table) or self._circular(mapped, table, done, now=now)
+            if fatal:
+                return Bound(tuple(unbound), tuple(later), fatal, mapped)
+            eager = now or binds_now(mapped)
+            missing = self._missing(mapped, table.at_once if eager else table.starts)
+            missing += self._missing(mapped, table.copies, without=mapped if main else None)
+            unbound += [Unbound(mapped, reference) for reference in missing]
+            if not eager:
+                later += [Unbound(mapped, reference) for reference in self._missing(mapped, table.calls)]
+            done.add(id(mapped))
+        return Bound(tuple(unbound), tuple(later))
+
+    def _missing(self, mapped: Mapped, references: Sequence[Reference], without: Mapped | None = None) -> list[Reference]:
+        left = {*references}
+        for other in self._by_size:
+            if not left:
+                return []
+            if other is not without:
+                left -= self._tables[id(other)].offers
+        if not left:
+            return []
+        hidden = {need.version for need in mapped.facts.verneed if need.index & 0x8000}
+        data = set(self._tables[id(mapped)].starts)
+        return [
+            reference
+            for reference in references
+            if reference in left
+            and not self._answered(reference, hidden=reference.version in hidden, data=reference in data, without=without)
+        ]
+
+    def _answered(self, reference: Reference, *, hidden: bool, data: bool, without: Mapped | None) -> bool:
+        for other in self._objects:
+            if other is without:
+                continue
+            table = self._tables[id(other)]
+            if satisfies(table, reference, versioned=other.versioned, hidden=hidden):
+                return True
+            if data and reference.name in table.plt_names:
+                return True
+        return False
+
+    def _asserts(self, mapped: Mapped, table: Table) -> bytes:
+        """Up to 2.40 a provider named in DT_VERNEED must not have lost its version table (G48, T78)."""
+        if self._release >= (2, 41):
+            return b""
+        for bare in self._objects:
+            if bare.versioned:
+                continue
+            versions = {need.version for need in mapped.facts.verneed if bare.matches(need.file)}
+            if not versions:
+                continue
+            offered = self._tables[id(bare)].offered()
+            references = table.at_once if binds_now(mapped) else table.starts
+            for reference in references:
+                if reference.version in versions and reference.name in offered and not self._before(bare, reference):
+                    line = next(line for major, minor, line in _ASSERT_LINES if self._release >= (major, minor))
+                    return (
+                        b"Inconsistency detected by ld.so: dl-lookup.c: %d: check_match: Assertion `version->filename == NULL "
+                        b"|| ! _dl_name_match_p (version->filename, map)' failed!" % line
+                    )
+        return b""
+
+    def _before(self, bare: Mapped, reference: Reference) -> bool:
+        """Whether an object that comes earlier answers already."""
+        for other in self._objects:
+            if other is bare:
+                return False
+            if satisfies(self._tables[id(other)], reference, versioned=other.versioned):
+                return True
+        return False
+
+    def _circular(self, mapped: Mapped, table: Table, done: set[int], *, now: bool) -> bytes:
+        """A library may not call an IFUNC resolver of the program, which is relocated last (G54)."""
+        main = next((each for each in self._objects if not each.name), None)
+        if main is None or mapped is main or id(main) in done:
+            return b""
+        resolvers = self._tables[id(main)].ifuncs
+        if not resolvers or mapped.facts.symbolic and resolvers.isdisjoint(reference.name for reference in table.starts):
+            return b""
+        references = table.at_once if now or binds_now(mapped) else table.starts
+        for reference in references:
+            if reference.name in resolvers and satisfies(self._tables[id(main)], reference, versioned=main.versioned):
+                return (
+                    self._program + b": IFUNC symbol '" + reference.name + b"' referenced in '" + mapped.name
+                    + b"' is defined in the executable and creates an unsatisfiable circular dependency."
+                )  # fmt: skip
+        return b""
+
+
+def binds_now(mapped: Mapped) -> bool:
+    """DT_BIND_NOW, DF_BIND_NOW or DF_1_NOW, each object for itself (G52)."""
+    return mapped.facts.bind_now or bool(mapped.facts.dt_flags & _DF_BIND_NOW) or bool(mapped.facts.dt_flags_1 & _DF_1_NOW)

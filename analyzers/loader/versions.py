@@ -1,0 +1,118 @@
+"""Versions wanted (DT_VERNEED) against versions defined (DT_VERDEF), in the words and order of glibc.
+
+Mirrors `elf/dl-version.c`: the version must be defined by the very file that the record names, whoever else has it (G43-G45).
+musl has no such check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from analyzers.loader.linkmap import Mapped, Signalled
+
+_ASSERT_LINE = {(2, 35): 204}
+_OLD_ASSERT_LINE = 205
+
+
+class Unmet(NamedTuple):
+    """A version that its provider does not define."""
+
+    provider: Mapped
+    version: bytes
+    wanted_by: Mapped
+
+
+class Checked(NamedTuple):
+    """What the check prints and how it ends."""
+
+    lines: tuple[bytes, ...]
+    warnings: tuple[bytes, ...]
+    """Those of `lines` that do not stop the process."""
+    unmet: tuple[Unmet, ...]
+    fatal: bytes = b""
+    """The line that ended the check at once, the last of `lines`; empty when there is none."""
+    fatal_by: Mapped | None = None
+
+
+def check_versions(chain: Sequence[Mapped], scope: Sequence[Mapped], program: bytes, release: tuple[int, int]) -> Checked:
+    """_dl_check_all_versions over the chain of objects; `scope` is the program's search list."""
+    lines: list[bytes] = []
+    warnings: list[bytes] = []
+    unmet: list[Unmet] = []
+    for mapped in chain:
+        if mapped.faked:
+            continue
+        try:
+            fatal = _check_object(mapped, chain, scope, program, release, lines, warnings, unmet)
+        except Signalled as signalled:
+            fatal = signalled.line(program)
+        if fatal:
+            lines.append(fatal)
+            return Checked(tuple(lines), tuple(warnings), tuple(unmet), fatal, mapped)
+    return Checked(tuple(lines), tuple(warnings), tuple(unmet))
+
+
+def _check_object(
+    mapped: Mapped,
+    chain: Sequence[Mapped],
+    scope: Sequence[Mapped],
+    program: bytes,
+    release: tuple[int, int],
+    lines: list[bytes],
+    warnings: list[bytes],
+    unmet: list[Unmet],
+) -> bytes:
+    """_dl_check_map_versions; gives the line that ends the process on the spot, if any."""
+    facts = mapped.facts
+    if facts.verneed_version != 1 and not facts.verneed:
+        raise Signalled(mapped.shown(program), b"unsupported version %d of Verneed record" % facts.verneed_version)
+    for need in facts.verneed:
+        needed = _find_needed(need.file, mapped, chain, scope)
+        if needed is None:
+            line = _ASSERT_LINE[2, 35] if release >= (2, 35) else _OLD_ASSERT_LINE
+            return (
+                b"Inconsistency detected by ld.so: dl-version.c: %d: _dl_check_map_versions: "
+                b"Assertion `needed != NULL' failed!" % line
+            )
+        if needed.faked:
+            continue
+        text, fatal = _match(needed, need.version, mapped.shown(program), weak=need.weak)
+        if text:
+            line_text = program + b": " + needed.shown(program) + b": " + text
+            lines.append(line_text)
+            if fatal:
+                unmet.append(Unmet(needed, need.version, mapped))
+            else:
+                warnings.append(line_text)
+    lacks_mark = facts.has_relr and not any(need.version == b"GLIBC_ABI_DT_RELR" for need in facts.verneed)
+    wants_libc = facts.verneed and any(name.startswith(b"libc.so.") for name in facts.needed)
+    if release >= (2, 36) and lacks_mark and wants_libc:
+        raise Signalled(mapped.shown(program), b"DT_RELR without GLIBC_ABI_DT_RELR dependency")
+    return b""
+
+
+def _find_needed(name: bytes, mapped: Mapped, chain: Sequence[Mapped], scope: Sequence[Mapped]) -> Mapped | None:
+    found = next((each for each in chain if each.matches(name)), None)
+    if found is None and not mapped.name:
+        found = next((each for each in scope if each.matches(name)), None)
+    return found
+
+
+def _match(provider: Mapped, version: bytes, wanted_by: bytes, *, weak: bool) -> tuple[bytes, bool]:
+    """match_symbol: (what it prints, whether that is an error)."""
+    facts = provider.facts
+    if not facts.verdef and facts.verdef_version == 1:
+        return b"no version information available (required by " + wanted_by + b")", False
+    if any(definition.version == version for definition in facts.verdef):
+        return b"", False
+    if facts.verdef_version != 1:
+        return b"unsupported version %d of Verdef record" % facts.verdef_version, True
+    if weak:
+        return b"weak version `" + version + b"' not found (required by " + wanted_by + b")", False
+    return b"version `" + version + b"' not found (required by " + wanted_by + b")", True
+
+
+def defined_versions(provider: Mapped) -> Iterator[bytes]:
+    """What a provider does define, the name of the file itself left out."""
+    return (definition.version for definition in provider.facts.verdef if not definition.base)

@@ -1,0 +1,86 @@
+"""docs/metrics.md made anew from the table of all metrics: `python -m tests.make.metrics_page`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from analyzers.finding import Reason, Severity
+from service.metrics import DAEMON_METRICS, FLEET_METRICS, IMAGE, IMAGE_METRICS, MAX_SERIES_AN_IMAGE, Metric
+from service.risk import FAILS, HIGHEST_OF_STARTING, LATER_KEEPS, UNKNOWN, WARNING_KEEPS
+from service.settings import MetricsSettings
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "metrics.md"
+MOST = f"{MetricsSettings().max_series:,}"
+MEASURED = ", ".join(f"`{name}`" for name in IMAGE)
+TOP = f"""\
+# Metrics
+
+`/metrics` of the daemon gives Prometheus text, compressed when asked for. Sizes are bytes, times are seconds, and a point in
+time is a timestamp, never an age. This page is made from the table in `service/metrics.py`.
+
+## Images
+
+One series for each tag and platform, with the labels {MEASURED} (called *image* below). `registry` is empty for images of a
+Docker engine or a folder that name none. The digest stands only on `enoent_image_info`: join it on where it is needed, so that a
+push to a tag continues its series instead of beginning new ones.
+
+```promql
+enoent_image_start_verdict{{verdict="fails"}}
+  * on (source, registry, repository, tag, platform) group_left (digest, os, libc, team) enoent_image_info
+```
+
+A tag that is deleted leaves at once, one that is merely missing from a listing leaves after three. An image has at most
+{MAX_SERIES_AN_IMAGE} series, the fleet at most `metrics.max_series` ({MOST}); beyond it failing images stay first, then those
+analysed last, and two metrics count what is left out. Images without a tag are counted, not listed.
+"""
+LABELS = f"""\
+| label | values |
+|---|---|
+| `verdict` | `starts`, `fails`, `unknown`; in the fleet's counts also `waiting` |
+| `reason` | with `fails` one of {", ".join(f"`{reason}`" for reason in Reason)}; else empty |
+| `severity` | {", ".join(f"`{severity}`" for severity in Severity)}, worst first |
+| `rule` | an id that `enoent rules` lists, or `other` for what an image has beyond four |
+"""
+
+
+RISK = f"""\
+### The risk score
+
+`enoent_image_risk` is {FAILS} for an image that will not start and {UNKNOWN} for one that could not be decided. For one that
+starts it is
+
+```
+100 x (1 - {LATER_KEEPS}^later x {WARNING_KEEPS}^warning), at most {HIGHEST_OF_STARTING}
+```
+
+where *later* and *warning* are its findings of that severity; those about size do not count. The counts stand beside it in
+`enoent_image_findings`.
+"""
+
+
+def table(metrics: Iterable[Metric]) -> str:
+    """Rows of name, kind, labels and meaning."""
+    return "| name | kind | labels | meaning |\n|---|---|---|---|\n" + "".join(map(_row, metrics))
+
+
+def _row(metric: Metric) -> str:
+    own, labels = metric.labels, []
+    if own[: len(IMAGE)] == IMAGE:
+        own, labels = own[len(IMAGE) :], ["*image*"]
+    labels += [f"`{name}`" for name in own]
+    return f"| `{metric.name}` | {metric.kind} | {', '.join(labels)} | {metric.help} |\n"
+
+
+def page() -> str:
+    """The whole file."""
+    parts = (
+        TOP, table(IMAGE_METRICS), LABELS, RISK,
+        "## The fleet\n\nSums over all images, exported whatever the number of series.\n", table(FLEET_METRICS),
+        "## The daemon\n\nBesides these there are the usual `process_...` metrics.\n", table(DAEMON_METRICS),
+    )  # fmt: skip
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
