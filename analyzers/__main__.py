@@ -30,12 +30,15 @@ from analyzers.linkage import list_objects
 from analyzers.oci import ImageConfig
 from analyzers.readers import FACTS_VERSION
 from analyzers.start import Overrides
+from analyzers.system_calls import filter_program
 from analyzers.wire import SECTIONS, Section, pack, unpack
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
+SECCOMP_MODE_FILTER = 2
 OPEN_FILES = 32
 UNREAD_TOLD = 20
 
@@ -64,6 +67,7 @@ def confine(wanted: Confinement) -> dict[str, str]:
     for name, option, value in (("no_new_privileges", PR_SET_NO_NEW_PRIVS, 1), ("dumpable", PR_SET_DUMPABLE, 0)):
         refused = libc.prctl(option, value, 0, 0, 0) != 0
         outcome[name] = f"refused: {os.strerror(ctypes.get_errno())}" if refused else str(value)
+    outcome["system_calls"] = _refuse_system_calls(libc)
     limits = (
         ("memory", resource.RLIMIT_AS, wanted.memory_bytes),
         ("open_files", resource.RLIMIT_NOFILE, OPEN_FILES),
@@ -75,6 +79,23 @@ def confine(wanted: Confinement) -> dict[str, str]:
         resource.setrlimit(limit, (value, value))
         outcome[name] = str(value)
     return outcome
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog: how many instructions of eight bytes, and where."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def _refuse_system_calls(libc: ctypes.CDLL) -> str:
+    """For good, and for this process alone; needs no_new_privileges."""
+    program = filter_program(os.uname().machine)
+    if not program:
+        return f"refused: no table for {os.uname().machine}"
+    given = _Filter(len(program) // 8, program)
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(given), 0, 0) != 0:
+        return f"refused: {os.strerror(ctypes.get_errno())}"
+    return "filtered"
 
 
 def allow_cpu(seconds: int) -> None:
@@ -94,24 +115,32 @@ class Channel:
     """Blocking frames on two file descriptors; the pipe itself is the back-pressure."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
-        self._in = io.BufferedReader(io.FileIO(incoming, "rb"), 1 << 18)
+        self._in = io.FileIO(incoming, "rb")
+        self._head = memoryview(bytearray(frames.HEADER_BYTES))
+        self._body = memoryview(bytearray(frames.MAX_BODY_BYTES))
         self._out = io.BufferedWriter(io.FileIO(outgoing, "wb"), 1 << 18)
 
-    def read(self) -> tuple[frames.Header, bytes] | None:
-        """The next frame; None when the daemon closed the pipe between two frames."""
-        raw = self._in.read(frames.HEADER_BYTES)
-        if not raw:
+    def read(self) -> tuple[frames.Header, memoryview] | None:
+        """The next frame; None when the daemon closed the pipe between two frames. The body is good until the next call."""
+        begun = self._fill(self._head)
+        if not begun:
             return None
-        if len(raw) < frames.HEADER_BYTES:
-            raise frames.ProtocolBroken("end within a frame")
-        head = frames.parse_header(raw)
-        body = self._in.read(head.length)
-        if len(body) < head.length:
-            raise frames.ProtocolBroken("end within a frame")
-        return head, body
+        if begun == frames.HEADER_BYTES:
+            head = frames.parse_header(self._head)
+            body = self._body[: head.length]
+            if self._fill(body) == head.length:
+                return head, body
+        raise frames.ProtocolBroken("end within a frame")
 
-    def following(self, request: int, kind: FrameKind) -> Iterator[bytes]:
-        """Bodies of the request's frames of one kind up to END. Raises Rejected("aborted") on ABORT."""
+    def _fill(self, room: memoryview) -> int:
+        """How many bytes came before `room` was full or the pipe closed."""
+        done = 0
+        while done < len(room) and (got := self._in.readinto(room[done:])):
+            done += got
+        return done
+
+    def following(self, request: int, kind: FrameKind) -> Iterator[memoryview]:
+        """Bodies of the request's frames of one kind up to END, each good until the next. Rejected("aborted") on ABORT."""
         while (frame := self.read()) is not None:
             head, body = frame
             if head.request != request:
@@ -210,7 +239,9 @@ class Worker:
 
     def _read_layer(self, request: int, message: frames.ReadLayer) -> frames.LayerRead:
         known = msgspec.msgpack.decode(message.known_ranges, type=Missed) if message.known_ranges else {}
-        reader = LayerReader(media_type=message.media_type, limits=message.limits, known_ranges=known)
+        reader = LayerReader(
+            media_type=message.media_type, limits=message.limits, known_ranges=known, blob_digest=message.blob_digest
+        )
         for chunk in self._channel.following(request, FrameKind.DATA):
             reader.feed(chunk)
         facts = reader.finish()

@@ -70,7 +70,7 @@ def header(kind: FrameKind, request: int, length: int) -> bytes:
     return _HEADER.pack(length, kind, request)
 
 
-def parse_header(raw: bytes) -> Header:
+def parse_header(raw: bytes | memoryview) -> Header:
     """Raises ProtocolBroken for an unknown kind or a body beyond MAX_BODY_BYTES."""
     length, kind, request = _HEADER.unpack(raw)
     if length > MAX_BODY_BYTES or kind not in FrameKind._value2member_map_:
@@ -88,6 +88,8 @@ class ReadLayer(msgspec.Struct, frozen=True, tag="layer"):
     limits: Limits = Limits()
     known_ranges: bytes = b""
     """msgpack of what an earlier pass reported as missed; empty in a first pass (decisions 1)."""
+    blob_digest: str = ""
+    """Digest that the daemon itself checks while it sends: END comes only where it holds. Empty: the worker computes one."""
 
 
 class ReadArchive(msgspec.Struct, frozen=True, tag="archive"):
@@ -249,7 +251,7 @@ def decode_request(body: bytes) -> Request:
         raise ProtocolBroken(f"not a request: {error}") from error
 
 
-def decode_part(body: bytes) -> Part:
+def decode_part(body: bytes | memoryview) -> Part:
     """Raises ProtocolBroken."""
     try:
         return _PART.decode(body)

@@ -320,13 +320,17 @@ class LayerReader:
         media_type: str = "",
         limits: Limits = Limits(),  # noqa: B008
         known_ranges: Mapping[bytes, Ranges] | None = None,
+        blob_digest: str = "",
     ) -> None:
-        """`known_ranges`: what an earlier pass over the same bytes left in `missed`."""
+        """`known_ranges`: what an earlier pass over the same bytes left in `missed`. `blob_digest`: what the feeder checks
+        itself, so that the bytes need not be hashed twice.
+        """
         self.bytes_in = 0
         self.bytes_out = 0
         self._media_type = media_type
         self._limits = limits
-        self._blob = hashlib.sha256()
+        self._named = blob_digest
+        self._blob = None if blob_digest else hashlib.sha256()
         self._diff = hashlib.sha256()
         self._stream = Decompressor(limits)
         self._visitor = _LayerVisitor(limits, known_ranges or {})
@@ -335,15 +339,16 @@ class LayerReader:
 
     @property
     def blob_digest(self) -> str:
-        """`sha256:...` of everything fed so far."""
-        return f"sha256:{self._blob.hexdigest()}"
+        """`sha256:...` of everything fed so far, or the digest that the feeder vouches for."""
+        return self._named if self._blob is None else f"sha256:{self._blob.hexdigest()}"
 
     @property
     def diff_id(self) -> str:
         """`sha256:...` of the uncompressed stream so far; empty once reading stopped before its end."""
         if self._stopped:
             return ""
-        return f"sha256:{(self._blob if self._stream.kind in (PLAIN, '') else self._diff).hexdigest()}"
+        plain = self._stream.kind in (PLAIN, "") and self._blob is not None
+        return self.blob_digest if plain else f"sha256:{self._diff.hexdigest()}"
 
     @property
     def missed(self) -> dict[bytes, Ranges]:
@@ -353,7 +358,8 @@ class LayerReader:
     def feed(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes of the blob. Raises Rejected with a code of docs/hostile.md."""
         self.bytes_in += len(chunk)
-        self._blob.update(chunk)
+        if self._blob is not None:
+            self._blob.update(chunk)
         if self._stopped:
             return
         if self.bytes_in > self._limits.compressed_layer_bytes:
@@ -411,7 +417,7 @@ class LayerReader:
         if self.bytes_out > self._limits.uncompressed_layer_bytes:
             self._stop("too-large")
             return
-        if self._stream.kind != PLAIN:
+        if self._stream.kind != PLAIN or self._blob is None:
             self._diff.update(window)
         if not self._visitor.full:
             self._tar.feed(window)

@@ -134,7 +134,9 @@ async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterat
         daemon = Daemon(settings, ledger, metrics, examiner, receivers)
         stack.push_async_callback(daemon.telling.close)
         app = make_app(
-            fleet=fleet, reports=store, metrics=metrics, rescan=ledger.rescan, readiness=daemon.vitals.unready,
+            fleet=fleet, reports=store, history=ledger.history, metrics=metrics, rescan=ledger.rescan,
+            running=daemon.examining.board.running,
+            readiness=daemon.vitals.unready,
             settings=settings, tokens=tokens, rules=RULES, version=version(),
         )  # fmt: skip
         daemon.addresses = await _listen(app, settings, stack)

@@ -171,8 +171,13 @@ class _Process:
             raise WorkerDied(await self.ended()) from error
 
     def send(self, kind: FrameKind, body: bytes | memoryview = b"") -> None:
-        self.incoming.write(frames.header(kind, self.request, len(body)))
-        self.incoming.write(body)
+        # One write: the worker would wake up for a header alone.
+        self.incoming.write(b"".join((frames.header(kind, self.request, len(body)), body)))
+
+    @property
+    def has_room(self) -> bool:
+        """Everything written so far is in the pipe."""
+        return self.incoming.transport.get_write_buffer_size() == 0
 
     def kill(self, blame: str) -> None:
         """Ends it now; the first blame is the reason that is told."""
@@ -266,15 +271,17 @@ class Pool:
         chunks: AsyncIterator[bytes],
         media_type: str = "",
         *,
+        digest: str = "",
         known_ranges: bytes = b"",
         progress: Callable[[int], None] | None = None,
     ) -> LayerOutcome:
         """One pass over one layer. Raises Rejected, WorkerDied, and whatever `chunks` raises.
 
+        `digest`: what `chunks` are checked against as they are drawn (blobs.verified); empty: the worker says what it is.
         After a refusal the rest of `chunks` is still drawn, so that a stream whose digest does not hold says so
         (hostile 37: corrupt and verified is final, corrupt and unverified is tried again).
         """
-        request = frames.ReadLayer(media_type, self._limits, known_ranges)
+        request = frames.ReadLayer(media_type, self._limits, known_ranges, digest)
         async with self._streams, self._worker(()) as process:
             answer, parts = await self._stream(process, request, chunks, progress)
         if not isinstance(answer, frames.LayerRead):
@@ -422,6 +429,8 @@ class Pool:
 
     async def _drain(self, process: _Process) -> None:
         """Waits until the pipe has room. A broken pipe is not told here: the reader of answers knows why."""
+        if process.has_room:
+            return
         with contextlib.suppress(ConnectionError):
             await self._in_time(process, process.incoming.drain())
 

@@ -8,7 +8,7 @@ that runs are few. The order here is musl's (`ldso/dynlink.c` reloc_all): the gl
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -51,11 +51,26 @@ class Table(NamedTuple):
     """Symbol index to position among the imports."""
 
 
-def runs_of(infos: array[int], distinct: set[int]) -> Iterable[Run]:
+def runs_of(infos: array[int]) -> list[Run]:
     """The r_info of one block, run by run."""
-    if len(distinct) == 1:
-        return [(infos[0], len(infos))]
-    return [(info, len(list(group))) for info, group in groupby(infos)]
+    alike = leading_run(infos)
+    runs = [(infos[0], alike)] if alike else []
+    return runs + [(info, len(list(group))) for info, group in groupby(infos[alike:])]
+
+
+def leading_run(infos: array[int]) -> int:
+    """How many at the beginning are alike: linkers put the relocations that name no symbol first, and they are most."""
+    raw = infos.tobytes()
+    size = infos.itemsize
+    low, high = min(len(infos), 1), len(infos)
+    first = raw[:size] * (len(infos) // 2 + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if raw[low * size : middle * size] == first[: (middle - low) * size]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def global_got(dynamic: Dynamic, layout: Layouts) -> list[Run]:

@@ -114,12 +114,11 @@ def read_relocations(
         kinds = types[part.plt]
         for begin in range(0, len(data) - step + 1, step * BLOCK):
             words = numbers(layout.word, view[begin : begin + step * BLOCK], layout.little)
-            infos = words[1 :: step // layout.word_bytes]
-            distinct = set(infos)
-            mark(flags, kinds, distinct, layout, machine, part.plt)
+            found = runs_of(words[1 :: step // layout.word_bytes])
+            mark(flags, kinds, {info for info, _ in found}, layout, machine, part.plt)
             into = plt_runs if part.plt else runs
             if len(into) <= RUN_LIMIT:
-                into += runs_of(infos, distinct)
+                into += found
         if part.cut:
             runs += plt_runs
     if len(types[0]) > TYPE_LIMIT or len(types[1]) > TYPE_LIMIT:

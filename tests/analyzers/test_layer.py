@@ -77,6 +77,17 @@ def test_digests_and_sizes_are_those_of_the_bytes(step: int, pack: object) -> No
     assert facts.coverage is Coverage.FULL
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress])
+def test_a_blob_whose_digest_is_checked_elsewhere_gives_the_same_facts(pack: object) -> None:
+    tar = folder(b"usr/") + member(b"usr/a", b"x" * 700) + END
+    blob = pack(tar)  # type: ignore[operator]
+    reader = LayerReader(blob_digest="sha512:" + "5" * 128)
+    reader.feed(blob)
+    facts = reader.finish()
+    assert reader.blob_digest == "sha512:" + "5" * 128
+    assert facts.diff_id == reader.diff_id == "sha256:" + hashlib.sha256(tar).hexdigest()
+
+
 def test_an_empty_layer_is_a_layer() -> None:
     for blob in (b"", END, gzip.compress(b""), gzip.compress(END)):
         facts = read(blob)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from analyzers.finding import Report, State
 from analyzers.limits import MIB
 from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
+from service.blobs import verified
 from service.errors import SourceError, WorkerDied
 from service.settings import Workers
 from service.worker import LayerOutcome, Pool, Sections
@@ -70,6 +72,14 @@ async def test_a_layer_goes_in_as_bytes_and_comes_out_as_facts(pool: Pool) -> No
     assert outcome.read.entries == 4
     assert set(outcome.sections) >= {"entries", "text"}
     assert told[-1] == len(made.data)
+
+
+async def test_a_digest_that_the_daemon_checks_itself_is_the_one_the_facts_are_known_by(pool: Pool) -> None:
+    made = layer_blob()
+    named = "sha512:" + hashlib.sha512(made.data).hexdigest()
+    outcome = await pool.layer(verified(pieces(made.data), named), made.media_type, digest=named)
+    assert outcome.read.blob_digest == named
+    assert outcome.read.diff_id == made.diff_id
 
 
 async def test_an_image_is_judged_by_the_worker_that_holds_its_layers_without_sending_them_again(pool: Pool) -> None:
@@ -318,6 +328,9 @@ async def test_h143_a_worker_has_no_secrets_no_network_and_the_limits_it_was_giv
     assert network == "none" or network.startswith("refused")
     if network == "none":
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    # Where the namespace is refused, as in a container, the filter still keeps sockets away.
+    assert pool.confined["system_calls"] == "filtered"
+    assert "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
     with contextlib.suppress(PermissionError):
         assert b"s3cret" not in Path(f"/proc/{pid}/environ").read_bytes()
 
