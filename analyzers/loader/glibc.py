@@ -27,6 +27,7 @@ from analyzers.trail import layer_of, show_path
 OLDEST = (2, 31)
 """What a loader that does not tell its release is taken for: those before 2.33 do not."""
 _LIBC = b"libc.so.6"
+_LOADER_DATA = (b"_rtld_global_ro", b"GLIBC_PRIVATE")
 _EARLY_INIT = (b"__libc_early_init", b"GLIBC_PRIVATE")
 _SHOWN_VERSIONS = 8
 _SHOWN_SCOPE = 64
@@ -343,6 +344,9 @@ class Loading:
     def _start_libc(self) -> LoadResult:
         """_dl_call_libc_early_init: the loader and the C library must be of one build (G55)."""
         libc = self._space.libc
+        copy = self._second_loader()
+        if libc is not None and copy is not None:
+            return self.result(crash="SIGFPE", wanted=copy.name)
         table = EMPTY if libc is None else self._table(libc)
         wanting = b""
         if libc is not None and table is not EMPTY:
@@ -357,6 +361,16 @@ class Loading:
         if libc is not None and libc.facts.libc_version and self._said.version not in ("", libc.facts.libc_version):
             return self.result(crash="SIGABRT", wanted=libc.name)
         return self.result(ok=True)
+
+    def _second_loader(self) -> Mapped | None:
+        """Another copy of ld.so that libc binds to before the real one: it was never set up, so the page size by which
+        __libc_early_init divides is 0 (since threads are part of libc, 2.34).
+        """
+        if self._release < (2, 34):
+            return None
+        listed, own = self._space.listed, self._space.loader
+        first = next((mapped for mapped in listed if _LOADER_DATA in self._table(mapped).offers), own)
+        return None if first is own else first
 
     # -- what is told --
 
