@@ -30,12 +30,15 @@ from analyzers.linkage import list_objects
 from analyzers.oci import ImageConfig
 from analyzers.readers import FACTS_VERSION
 from analyzers.start import Overrides
+from analyzers.system_calls import filter_program
 from analyzers.wire import SECTIONS, Section, pack, unpack
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
+SECCOMP_MODE_FILTER = 2
 OPEN_FILES = 32
 UNREAD_TOLD = 20
 
@@ -64,6 +67,7 @@ def confine(wanted: Confinement) -> dict[str, str]:
     for name, option, value in (("no_new_privileges", PR_SET_NO_NEW_PRIVS, 1), ("dumpable", PR_SET_DUMPABLE, 0)):
         refused = libc.prctl(option, value, 0, 0, 0) != 0
         outcome[name] = f"refused: {os.strerror(ctypes.get_errno())}" if refused else str(value)
+    outcome["system_calls"] = _refuse_system_calls(libc)
     limits = (
         ("memory", resource.RLIMIT_AS, wanted.memory_bytes),
         ("open_files", resource.RLIMIT_NOFILE, OPEN_FILES),
@@ -75,6 +79,23 @@ def confine(wanted: Confinement) -> dict[str, str]:
         resource.setrlimit(limit, (value, value))
         outcome[name] = str(value)
     return outcome
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog: how many instructions of eight bytes, and where."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def _refuse_system_calls(libc: ctypes.CDLL) -> str:
+    """For good, and for this process alone; needs no_new_privileges."""
+    program = filter_program(os.uname().machine)
+    if not program:
+        return f"refused: no table for {os.uname().machine}"
+    given = _Filter(len(program) // 8, program)
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(given), 0, 0) != 0:
+        return f"refused: {os.strerror(ctypes.get_errno())}"
+    return "filtered"
 
 
 def allow_cpu(seconds: int) -> None:

@@ -103,7 +103,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     origin: str
     """`entrypoint`, `PATH`, `symlink`, `#!`, `PT_INTERP`, `LD_PRELOAD`, `DT_RPATH`, `LD_LIBRARY_PATH`, `DT_RUNPATH`,
-    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`."""
+    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`."""
     path: str
     outcome: Outcome
     whose: str = ""

@@ -373,6 +373,8 @@ def _check_interp(rootfs: Rootfs, node: Node, kind: Personality, profile: HostPr
     if facts.type not in (_ET_EXEC, _ET_DYN):
         return _Mapped(crash="SIGSEGV", cause=cause, detail=f"e_type is {facts.type}")
     crash = _map_crash(facts, profile)
+    if crash is None and facts.loader is None:
+        crash = _no_loader_crash(facts)
     return _Mapped(crash=crash[0], cause=cause, detail=crash[1]) if crash else _Mapped()
 
 
@@ -386,26 +388,38 @@ def _map_crash(facts: ElfFacts, profile: HostProfile) -> tuple[str, str] | None:
             return "SIGSEGV", "a segment is larger in the file than in memory"
         if segment.filesz and (segment.vaddr - segment.offset) % profile.page_size:
             return "SIGSEGV", "a segment's address and offset do not agree"
-    for segment in loads:
+    page, size = profile.page_size, facts.file_size
+    cut = [segment for segment in loads if segment.filesz and segment.offset + segment.filesz > size]
+    for segment in cut:
+        # The kernel maps all segments first, and clears what follows each in its last page.
         end = segment.offset + segment.filesz
-        if segment.filesz and end > facts.file_size:
-            page_end = -(-facts.file_size // profile.page_size) * profile.page_size
-            zeroed = segment.memsz > segment.filesz and segment.flags & 2 and end > page_end
-            return ("SIGSEGV" if zeroed else "SIGBUS"), "truncated in the middle of a segment"
+        if segment.memsz > segment.filesz and segment.flags & 2 and end % page and end // page >= -(-size // page):
+            return "SIGSEGV", "truncated in the middle of a segment"
+    if cut:
+        return "SIGBUS", "truncated in the middle of a segment"
     return None
+
+
+def _no_loader_crash(facts: ElfFacts) -> tuple[str, str] | None:
+    """(signal, words) for an interpreter that is no loader we know, when it cannot be one at all."""
+    if facts.interp is not None or facts.needed:
+        # Nobody relocates it, so the first call through its own table goes nowhere (seen with every kind of program).
+        return "SIGSEGV", "no loader: a program or library that itself needs one"
+    return None if _has_entry(facts) else ("SIGSEGV", "no loader: a library without an entry point")
 
 
 def _entry_crash(facts: ElfFacts) -> tuple[str, str] | None:
     """K18: (signal, words) for a shared library run as a program; None when the entry point can be jumped to."""
     if facts.loader is not None or facts.type == _ET_EXEC or facts.dt_flags_1 & _DF_1_PIE:
         return None
-    code = any(
-        segment.type == _PT_LOAD and segment.flags & 1 and segment.vaddr <= facts.entry < segment.vaddr + segment.memsz
-        for segment in facts.segments
-    )
-    if facts.entry == 0 or not code:
+    if not _has_entry(facts):
         return "SIGSEGV", "a shared library without an entry point"
     return ("SIGSEGV", "a shared library, whose first code returns into nothing") if facts.soname is not None else None
+
+
+def _has_entry(facts: ElfFacts) -> bool:
+    code = (segment for segment in facts.segments if segment.type == _PT_LOAD and segment.flags & 1)
+    return facts.entry != 0 and any(segment.vaddr <= facts.entry < segment.vaddr + segment.memsz for segment in code)
 
 
 def _privileges(node: Node, creds: Credentials, profile: HostProfile) -> tuple[Credentials, bool, str]:

@@ -321,6 +321,11 @@ def is_image_config(media_type: str) -> bool:
     return media_type in CONFIG_TYPES
 
 
+def is_layer(media_type: str) -> bool:
+    """Whether a blob of this type can be a layer. Signatures borrow the type of image configs, but not of layers."""
+    return not media_type or ".layer." in media_type or ".rootfs." in media_type or media_type == "application/octet-stream"
+
+
 _CONFIG_KEYS = frozenset({"architecture", "os", "variant", "config", "rootfs", "history", "created", "author"})
 _RUN_KEYS = frozenset(
     {"Entrypoint", "Cmd", "Env", "User", "WorkingDir", "Shell", "Healthcheck", "StopSignal", "Labels", "Volumes", "ExposedPorts"}

@@ -45,7 +45,10 @@ STRERROR = {
     "EPERM": "operation not permitted",
 }
 """Go's words for an errno, which are the C library's in lower case."""
-SIGNAL_EXIT = {"SIGABRT": 134, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+SIGNAL_EXIT = {"SIGABRT": 139, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
+"""Exit status of a container that a signal ends. Its first process ignores what it sends itself, so abort() goes on to an
+instruction that no program may execute, and that is SIGSEGV (signal(7), glibc `stdlib/abort.c`).
+"""
 
 
 class Overrides(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,8 +176,9 @@ def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
 
 
 def _load(context: _Context, base: Start, steps: list[Step], executed: Execution) -> Start:
-    """S3 and S4, unless the program is static (K18, G61)."""
-    if executed.interp is None:
+    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62)."""
+    command = executed.interp is None and is_glibc_loader(context.rootfs, executed)
+    if executed.interp is None and not command:
         return _started(base, steps)
     result = load_program(context.rootfs, executed, context.env, context.cwd, context.profile)
     steps.extend(result.steps)
@@ -183,15 +187,26 @@ def _load(context: _Context, base: Start, steps: list[Step], executed: Execution
         return _unknown(base, steps, result.unknown or "the loader's part could not be decided")
     if result.ok:
         return _started(base, steps)
+    asking = context.rootfs.resolve(result.wanted_by, cwd=context.cwd).node if result.wanted_by else None
+    subject = base.subject if asking is None else asking.path
+    base = msgspec.structs.replace(base, subject=subject, culprit=result.wanted)
     if result.crash:
         return _end(base, steps, Stage.CRASH, "load.crash", exit_code=SIGNAL_EXIT.get(result.crash, 139))
     line = next((line for line in result.lines if line not in result.warnings), b"")
     return _end(base, steps, Stage.LOAD, "load.refused", message=line, exit_code=result.exit_code)
 
 
+def is_glibc_loader(rootfs: Rootfs, executed: Execution) -> bool:
+    """Whether the program that was executed is itself glibc's ld.so."""
+    facts = None if executed.program is None else rootfs.elf(executed.program)
+    return facts is not None and facts.loader is not None and facts.loader.family == "glibc"
+
+
 def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd: bytes, profile: HostProfile) -> LoadResult:
     """The loader's part for a program that the kernel has mapped together with an interpreter."""
-    if executed.program is None or executed.interp is None:
+    command = executed.interp is None and is_glibc_loader(rootfs, executed)
+    interp = executed.program if command else executed.interp
+    if executed.program is None or interp is None:
         raise ValueError("a static program has no loader")
     return load(
         Process(
@@ -203,9 +218,10 @@ def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd:
             cwd=cwd,
             creds=executed.creds,
             secure=executed.secure,
-            interp=executed.interp,
+            interp=interp,
             interp_name=executed.interp_name,
             profile=profile,
+            command=executed.argv if command else None,
             execfn=executed.execfn,
         )
     )
@@ -366,6 +382,9 @@ def _settle_user(rootfs: Rootfs, spec: str, steps: list[Step], profile: HostProf
         if (unread or found.unknown) and not _needs_no_files(spec):
             return ResolvedUser(), None, f"{show_path(path)} was not wholly read"
         texts.append(text)
+    if profile.engine == "containerd" and spec.count(":") > 1:
+        steps.append(Step("user", spec, ok=False))
+        return ResolvedUser(), _Failed(_raw(f"invalid USER value {spec}"), "user.not-found", culprit=_raw(spec)), ""
     user = resolve_user(spec, *texts)
     if spec or user.error:
         steps.append(Step("user", spec, path=f"{user.uid}:{user.gid}", ok=not user.error, attempts=tuple(attempts)))
@@ -408,8 +427,6 @@ def _user_words(error: str, spec: str, profile: HostProfile) -> str:
     """C23: containerd's own client says it otherwise."""
     if profile.engine != "containerd":
         return error
-    if spec.count(":") > 1:
-        return f"invalid USER value {spec}"
     if "must be in range" in error:
         return f'invalid USER value "{spec}": uid out of range'
     return "no users found" if error.startswith("unable to find user") else error.partition(": no matching")[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 from urllib.parse import quote
 
@@ -17,10 +18,9 @@ from msgspec import Meta
 
 from analyzers.errors import Malformed
 from analyzers.finding import Finding, LayerSummary, Report, Severity
-from service.errors import StoreError
 from service.fleet import MAX_PAGE, FleetPage, FleetQuery, FleetRow
 from service.risk import FindingCount
-from service.routes import Call, Problem, Refused, Route, Site, json_response
+from service.routes import Call, Problem, Refused, Route, Site, json_response, store_answers
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Most items on a page.")]
 Cursor = Annotated[str, Meta(max_length=2000, description="`next` of the page before.")]
@@ -72,6 +72,13 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     wasted_bytes: int
     layers: int
     findings: tuple[FindingCounts, ...]
+    risk: int | None
+    """0 to 100 by the formula of docs/metrics.md; null where nothing is known."""
+    team: str
+    growth_bytes: int | None
+    """Change of the unpacked size by the last push of this tag; null before there were two."""
+    isa_level: int
+    """x86-64 level that the start chain needs; 0 where it says none."""
     complete: bool
     first_seen: float
     last_seen: float
@@ -174,7 +181,8 @@ def item_of(row: FleetRow) -> ImageItem:
         outcome=row.outcome, detail=row.detail, stage=row.stage or "", reason=row.reason or "", message=row.message,
         exit_code=row.exit_code, os=row.os, libc=row.libc, compressed_bytes=row.compressed_bytes,
         uncompressed_bytes=row.size_bytes, wasted_bytes=row.wasted_bytes, layers=len(row.layers),
-        findings=tuple(_count(found) for found in row.findings), complete=row.complete, first_seen=row.first_seen,
+        findings=tuple(_count(found) for found in row.findings), complete=row.complete, risk=row.risk,
+        team=row.team, growth_bytes=row.growth_bytes, isa_level=row.isa_level, first_seen=row.first_seen,
         last_seen=row.last_seen, analysed_at=row.analysed_at,
         report_url=f"/api/v1/images/{quote(row.image_id)}" if row.report_key else "",
     )  # fmt: skip
@@ -183,10 +191,8 @@ def item_of(row: FleetRow) -> ImageItem:
 async def report_bytes(site: Site, rows: tuple[FleetRow, ...]) -> bytes:
     """The stored report behind these rows, as JSON. Raises Refused 404 when there is none, 503 when the store fails."""
     key = next((row.report_key for row in rows if row.report_key), "")
-    try:
+    with store_answers():
         body = await site.reports.report(key) if key else None
-    except StoreError as error:
-        raise Refused(503, str(error), {"Retry-After": "5"}) from error
     if body is None:
         detail = rows[0].detail or rows[0].outcome if rows else "no image of this digest"
         raise Refused(404, detail)
@@ -196,10 +202,8 @@ async def report_bytes(site: Site, rows: tuple[FleetRow, ...]) -> bytes:
 async def compressed_layers(site: Site, rows: tuple[FleetRow, ...], count: int) -> tuple[int, ...]:
     """Transported bytes of each layer, or nothing where the manifest does not tell or fit."""
     digest = next((row.manifest_digest for row in rows if row.manifest_digest), "")
-    try:
+    with store_answers():
         layers = await site.reports.layers_of(digest) if digest else ()
-    except StoreError as error:
-        raise Refused(503, str(error), {"Retry-After": "5"}) from error
     return tuple(layer.size_bytes for layer in layers) if len(layers) == count else ()
 
 
@@ -305,10 +309,8 @@ async def rescan_matching(site: Site, wanted: RescanRequest) -> int:
     names = {row.sighting: None for row in rows if all(getattr(row, name) == value for name, value in given.items())}
     if not names:
         raise Refused(404, "no name of the fleet fits")
-    try:
+    with store_answers():
         return await site.rescan(tuple(names))
-    except StoreError as error:
-        raise Refused(503, str(error), {"Retry-After": "5"}) from error
 
 
 async def openapi(site: Site, call: Call) -> web.StreamResponse:
@@ -330,13 +332,14 @@ ROUTES = (
 )  # fmt: skip
 
 
-def make_openapi(version: str) -> bytes:
-    """The OpenAPI 3.1 document of ROUTES."""
-    kinds = [kind for route in ROUTES for kind in (route.query, route.body, route.answer) if kind is not None]
+def make_openapi(version: str, routes: Sequence[Route]) -> bytes:
+    """The OpenAPI 3.1 document of those of the routes that are the API's."""
+    own = [route for route in routes if route.path.startswith("/api/")]
+    kinds = [kind for route in own for kind in (route.query, route.body, route.answer) if kind is not None]
     schemas, components = msgspec.json.schema_components([*kinds, Problem], ref_template="#/components/schemas/{name}")
     by_kind = {str(kind): schema for kind, schema in zip([*kinds, Problem], schemas, strict=True)}
     paths: dict[str, Any] = {}
-    for route in ROUTES:
+    for route in own:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_kind, components)
     document = {
         "openapi": "3.1.0",

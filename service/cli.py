@@ -155,8 +155,11 @@ def _looking(command: Callable[..., Any]) -> Callable[..., Any]:
     help="In place of ENTRYPOINT, and CMD is dropped; repeat it, or give a JSON list.",
 )
 @click.option("--cmd", multiple=True, metavar="WORD", help="In place of CMD; repeat it, or give a JSON list.")
+@click.option("--server", metavar="URL", help="Ask this running daemon first [scan.server, ENOENT_SCAN_SERVER].")
 @_looking
-def scan(reference: str, entrypoint: Sequence[str], cmd: Sequence[str], form: str, fail_on: str, **shared: Any) -> int:
+def scan(
+    reference: str, entrypoint: Sequence[str], cmd: Sequence[str], form: str, fail_on: str, server: str | None, **shared: Any
+) -> int:
     """Tell whether an image starts: what the user would see, why, and what would mend it.
 
     All platforms of an index are looked at unless --platform chooses. The JSON is described by docs/report.schema.json.
@@ -164,10 +167,13 @@ def scan(reference: str, entrypoint: Sequence[str], cmd: Sequence[str], form: st
     from service import scan as scans
 
     question = _question(reference, shared, entrypoint, cmd, fail_on)
-    settings = _settings(shared["config"])
+    settings = _settings(shared["config"], {} if server is None else {"scan.server": server})
+    answering = scans.scan
+    if settings.scan.server:
+        from service.remote import scan_by_daemon as answering
     with watching(str(question.reference), shared) as onlooker:
         try:
-            answer = wait_for(scans.scan(question, scans.Surroundings(settings, os.environ, onlooker)))
+            answer = wait_for(answering(question, scans.Surroundings(settings, os.environ, onlooker)))
         except (Malformed, SettingsError):
             raise
         except EnoentError as error:
@@ -175,7 +181,7 @@ def scan(reference: str, entrypoint: Sequence[str], cmd: Sequence[str], form: st
     if answer.error:
         complain(f"{answer.reference}: {answer.error}")
     for image in answer.images:
-        if image.report is None and form != "text":
+        if image.report is None:
             complain(f"{answer.reference} ({image.platform}): {image.detail or image.outcome}")
     if form == "json":
         write(_indented(answer))
@@ -183,7 +189,7 @@ def scan(reference: str, entrypoint: Sequence[str], cmd: Sequence[str], form: st
         from service.sarif import sarif_log
 
         write(_indented(sarif_log(answer)))
-    elif answer.images:
+    elif any(image.report for image in answer.images):
         from service.report_text import scan_lines, verdict_lines
 
         text = verdict_lines(answer) if shared["quiet"] else scan_lines(answer, page_width(), verbose=shared["verbose"])
@@ -336,10 +342,10 @@ def _words(given: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(given) or None
 
 
-def _settings(path: Path | None) -> Settings:
+def _settings(path: Path | None, flags: Mapping[str, object] | None = None) -> Settings:
     from service.settings import load_settings
 
-    return load_settings(path, os.environ)
+    return load_settings(path, os.environ, flags)
 
 
 def _flags(words: Sequence[str]) -> dict[str, object]:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -133,7 +134,9 @@ async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterat
         daemon = Daemon(settings, ledger, metrics, examiner, receivers)
         stack.push_async_callback(daemon.telling.close)
         app = make_app(
-            fleet=fleet, reports=store, metrics=metrics, rescan=ledger.rescan, readiness=daemon.vitals.unready,
+            fleet=fleet, reports=store, history=ledger.history, metrics=metrics, rescan=ledger.rescan,
+            running=daemon.examining.board.running,
+            readiness=daemon.vitals.unready,
             settings=settings, tokens=tokens, rules=RULES, version=version(),
         )  # fmt: skip
         daemon.addresses = await _listen(app, settings, stack)
@@ -195,7 +198,7 @@ class Daemon:
         await ledger.persist(lambda: ledger.recall(names, self.settings.profile))
         log.info("daemon start", version=version(), names=len(ledger.fleet), unfinished=freed)
         await self._follow(group, await self._to_watch(self.settings))
-        self.vitals.starting = ""
+        self.vitals.starting, self.vitals.began_at = "", time.monotonic()
         group.create_task(self.examining.run())
         async with asyncio.TaskGroup() as own:
             own.create_task(self.telling.run())

@@ -27,6 +27,7 @@ from service.jobs import JUDGE, Look, examination, examine_kind, look_of
 from service.ledger import Ledger, is_current_report
 from service.metrics import Metrics
 from service.pipeline import Examined, Examiner
+from service.running import Board
 from service.settings import JobSettings
 from service.sources import ImageSource, LayerSource, Sighting, Source
 from service.store import SightingRow
@@ -86,6 +87,8 @@ class Examining:
         self._running: dict[asyncio.Task[None], str] = {}
         self._digests: dict[tuple[str, str], asyncio.Lock] = {}
         self._stopping = False
+        self.board = Board()
+        """What is being examined at the moment."""
 
     async def run(self) -> None:
         """Leases and runs until `stop`; returns when nothing is at hand any more."""
@@ -238,9 +241,9 @@ class Examining:
 
     async def _examine_image(self, source: Source, image: ImageSource, job: Job) -> Attempted:
         started = time.monotonic()
-        meter = Meter(self._metrics, source.name)
         try:
-            examined = await self._examiner.examine_image(source, image, progress=meter)
+            with self.board.metering(self._metrics, source.name, image) as meter:
+                examined = await self._examiner.examine_image(source, image, progress=meter)
         except Exception as error:  # noqa: BLE001 - as above
             return await self._failed(error, job, image, started)
         duration = time.monotonic() - started
@@ -355,23 +358,6 @@ class Examining:
             layers=layers or tuple(LayerSource(diff_id=diff_id) for diff_id in config.diff_ids),
             compressed_bytes=row.compressed_bytes,
         )  # fmt: skip
-
-
-class Meter:
-    """Counts what a source gives as it comes, also of readings that fail (service.pipeline.Progress)."""
-
-    def __init__(self, metrics: Metrics, source: str) -> None:
-        self._metrics = metrics
-        self._source = source
-        self._done: dict[int, int] = {}
-
-    def __call__(self, index: int, digest: str, done: int, total: int, state: str) -> None:
-        if state != "reading":
-            return
-        before = self._done.get(index, 0)
-        self._done[index] = done
-        # A second pass over the same layer begins at nothing again.
-        self._metrics.add("enoent_streamed_bytes_total", self._source, by=done - before if done >= before else done)
 
 
 def judge_error(error: Exception, deaths: int, most_deaths: int) -> tuple[str, str, Ending]:

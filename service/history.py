@@ -135,6 +135,10 @@ class History:
             query = query.where(HISTORY.c.platform == platform)
         return await self._read(query.order_by(HISTORY.c.id.desc()).limit(limit))
 
+    async def moment(self, number: int) -> Moment | None:
+        """One moment by its number."""
+        return next(iter(await self._read(sa.select(HISTORY).where(HISTORY.c.id == number))), None)
+
     async def latest(self, limit: int = 50) -> list[Change]:
         """The latest changes of the whole fleet, the newest first."""
         found = []

@@ -58,9 +58,10 @@ class Rendering(NamedTuple):
     dropped: int
     cache: dict[tuple[str, ...], Written]
     """Kept for the next writing."""
+    sharing: Sharing
 
 
-EMPTY = Rendering(-1, b"", b"", 0, 0, {})
+EMPTY = Rendering(-1, b"", b"", 0, 0, {}, Sharing({}, 0, 0, 0))
 
 
 class Exposition:
@@ -74,6 +75,11 @@ class Exposition:
         self._overflow = 0
         self._task: asyncio.Task[None] | None = None
         self._took_seconds = 0.0
+
+    @property
+    def sharing(self) -> Sharing:
+        """What images share, as of the last writing."""
+        return self._rendering.sharing
 
     async def keep_fresh(self) -> None:
         """Writes the images' samples anew after changes, at most every RENDER_SECONDS for a big fleet."""
@@ -147,7 +153,7 @@ def render(
             parts += ["\n".join(head_text(metric)), "\n", *family]
     parts += _fleet_text(rows, tagged, sharing)
     plain = "".join(parts).encode()
-    return Rendering(revision, plain, igzip.compress(plain, 1), series, total - series, kept)
+    return Rendering(revision, plain, igzip.compress(plain, 1), series, total - series, kept, sharing)
 
 
 def _within(tagged: list[FleetRow], kept: dict[tuple[str, ...], Written], max_series: int) -> list[FleetRow]:

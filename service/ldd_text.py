@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from analyzers.finding import State
 from analyzers.linkage import ObjectListing
-from service.report_text import SIGNS, branch_lines, guides
 from service.scan import Listing
-from service.terminal import Line, ends_apart, wrap
-from service.words import tree
+from service.terminal import Line, Span, ends_apart, wrap
+from service.trail_text import SIGNS, branch_lines, item_lines
+from service.words import Branch, tree
 
+MANY_SYMBOLS = 4
 _SIGN_OF = {State.STARTS: "good", State.FAILS: "bad", State.UNKNOWN: "doubt"}
 _WORDS = {State.STARTS: "would be loaded", State.FAILS: "would not", State.UNKNOWN: "undecided"}
 
@@ -40,14 +41,26 @@ def object_lines(found: ObjectListing, width: int = 80, *, verbose: bool = False
     for line in found.error.split("\n") if found.error else ():
         yield (("", "  "), ("alarm" if found.verdict is State.FAILS else "doubt", line))
     steps = found.tree[1:] if found.tree and found.tree[0].action == "exec" and found.tree[0].ok else found.tree
-    branches = tree(steps)
-    more = [*(("version", text) for text in found.unmet_versions), *(("symbol", text) for text in found.unbound_symbols)]
-    for place, branch in enumerate(branches, start=1):
-        head, rest = guides((), last=place == len(branches) + len(more))
-        yield from branch_lines(branch, head, width, verbose=verbose, guide=rest, whole=True)
-    for place, (kind, text) in enumerate(more, start=len(branches) + 1):
-        head, rest = guides((), last=place == len(branches) + len(more))
-        yield from wrap((("strong", text),), width, (*head, SIGNS["bad"], ("faint", f" {kind} ")), rest)
+    items = [_branch(branch, width, verbose=verbose) for branch in tree(steps)]
+    told = {step.action for step in steps}
+    sign = SIGNS["doubt" if found.verdict is State.STARTS else "bad"]
+    for kind, texts in (("version", found.unmet_versions), ("symbol", found.unbound_symbols)):
+        if kind in told:
+            continue
+        named = texts if verbose or len(texts) <= MANY_SYMBOLS else texts[: MANY_SYMBOLS - 1]
+        items += [_wanting(text, sign, kind, width) for text in named]
+        if len(named) < len(texts):
+            items.append(_wanting("", sign, f"{len(texts) - len(named)} more {kind}s, as --verbose and jsonl tell", width))
+    yield from item_lines(items, ())
+
+
+def _branch(branch: Branch, width: int, *, verbose: bool) -> Callable[[Line, Line], Iterator[Line]]:
+    return lambda head, rest: branch_lines(branch, head, rest, width, verbose=verbose, whole=True)
+
+
+def _wanting(text: str, sign: Span, kind: str, width: int) -> Callable[[Line, Line], Iterator[Line]]:
+    """Something that an object wants and none of the others has; a doubt where it is loaded all the same."""
+    return lambda head, rest: wrap((("strong", text),), width, (*head, sign, ("faint", f" {kind} ")), rest)
 
 
 def _head(found: ObjectListing, width: int) -> Line:

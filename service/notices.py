@@ -10,19 +10,16 @@ import datetime
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Annotated, Literal
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 import msgspec
-from msgspec import Meta
 
 from service.history import Change, ChangeKind
-from service.secret import SecretFrom
 
 SIGNATURE_HEADER = "X-Enoent-Signature-256"
 ATOM = "http://www.w3.org/2005/Atom"
-_WORDS = {
+CHANGE_WORDS = {
     ChangeKind.FAILS_NOW: "will not start",
     ChangeKind.FAILS_OTHERWISE: "will not start, for another reason than before",
     ChangeKind.VERDICT_LOST: "can no longer be decided",
@@ -38,29 +35,6 @@ _MARKS = {
     ChangeKind.NEW_RULE: "🟠",
     ChangeKind.RECOVERED: "🟢",
 }
-
-Kinds = tuple[Literal["fails-now", "fails-otherwise", "verdict-lost", "new-rule", "recovered", "pushed", "appeared"], ...]
-
-
-class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One receiver of changes."""
-
-    url: SecretFrom
-    """Where the address is: `{ file = "..." }` or `{ env = "..." }`; it often is a secret itself."""
-    name: str = "webhook"
-    """Name of the receiver in logs and metrics."""
-    form: Literal["slack", "generic"] = "generic"
-    """`slack` is understood by Slack, Mattermost, Rocket.Chat and others; `generic` is the change as JSON."""
-    on: Kinds = ("fails-now", "fails-otherwise", "verdict-lost", "recovered")
-    """Changes that are told."""
-    teams: tuple[str, ...] = ()
-    """Only images of these teams; empty: of all."""
-    insecure: bool = False
-    """Allow plain HTTP. Loopback may always use it."""
-    key: SecretFrom = SecretFrom()
-    """Where the key of the signature is; without one, nothing is signed."""
-    tries: Annotated[int, Meta(ge=1, le=20)] = 8
-    """How often a receiver that does not answer is asked."""
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -105,7 +79,7 @@ def make_notice(change: Change, *, team: str = "", site: str = "") -> Notice:
 def sentence(change: Change) -> str:
     """What happened, in one line of plain text."""
     after = change.after
-    text = f"{after.name} ({after.platform}) {_WORDS[change.kind]}"
+    text = f"{after.name} ({after.platform}) {CHANGE_WORDS[change.kind]}"
     if change.kind is ChangeKind.NEW_RULE:
         text += ": " + ", ".join(change.new_rules)
     elif after.message and after.state != "starts":
@@ -115,7 +89,7 @@ def sentence(change: Change) -> str:
 
 def slack_body(notice: Notice, kind: ChangeKind) -> bytes:
     """Slack's incoming-webhook form. The three characters it gives a meaning are escaped."""
-    lines = [f"{_MARKS.get(kind, '')} *{_slack(notice.image)}* ({_slack(notice.platform)}) {_WORDS[kind]}".strip()]
+    lines = [f"{_MARKS.get(kind, '')} *{_slack(notice.image)}* ({_slack(notice.platform)}) {CHANGE_WORDS[kind]}".strip()]
     if notice.message:
         lines.append(f"`{_slack(notice.message).replace('`', chr(39))}`")
     if notice.new_rules:

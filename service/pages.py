@@ -18,10 +18,13 @@ import msgspec
 from aiohttp import web
 from markupsafe import Markup, escape
 
-from analyzers.finding import LayerSummary, Report, Severity
+from analyzers.finding import LayerSummary, Report, Severity, show
 from service import api
-from service.fleet import FleetQuery, Standing, short_digest
-from service.routes import Call, Refused, Route, Site
+from service.fleet import FleetQuery, FleetRow, Standing, short_digest
+from service.history import ChangeKind
+from service.notices import CHANGE_WORDS
+from service.routes import Call, Refused, Route, Site, store_answers
+from service.treemap import treemap
 from service.words import ACTION_WORDS, REASON_WORDS, STAGE_WORDS, human_bytes, instruction, tree
 
 HERE = Path(__file__).resolve().parent
@@ -33,6 +36,18 @@ STATIC = {
 PAGE_ROWS = 50
 BAR_WIDTH = 1000
 MIN_BAR = 3
+SHOWN_MOMENTS = 20
+SHOWN_TAGS = 50
+MAP_WIDTH, MAP_HEIGHT = 1130.0, 420.0
+CHANGE_MARKS = {
+    ChangeKind.FAILS_NOW: "fatal",
+    ChangeKind.FAILS_OTHERWISE: "fatal",
+    ChangeKind.VERDICT_LOST: "warning",
+    ChangeKind.NEW_RULE: "warning",
+    ChangeKind.RECOVERED: "good",
+    ChangeKind.PUSHED: "info",
+    ChangeKind.APPEARED: "info",
+}
 STANDING_WORDS = {
     Standing.FAILS: "will not start",
     Standing.UNKNOWN: "undecided",
@@ -85,7 +100,7 @@ async def fleet(site: Site, call: Call) -> web.StreamResponse:
     given = {name: value for name, value in msgspec.structs.asdict(query).items() if value and name != "cursor"}
     if query.sort == "standing":
         given.pop("sort")
-    return _html(
+    return html(
         site, "fleet.html",
         page=page, query=query, given=given, standings=standings, total=len(site.fleet), choices=site.fleet.choices(),
         reasons=sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])), bar=_standing_bar(standings),
@@ -101,20 +116,31 @@ async def image(site: Site, call: Call) -> web.StreamResponse:
     body = await api.report_bytes(site, rows)
     report = msgspec.json.decode(body, type=Report)
     compressed = await api.compressed_layers(site, rows, len(report.layers))
+    with store_answers():
+        moments = await site.history.of_tag(rows[0].registry, rows[0].repository, rows[0].tag, rows[0].platform, SHOWN_MOMENTS)
     cause = next((found for found in report.findings if found.severity is Severity.FATAL), None)
     others = tuple(found for found in report.findings if found is not cause)
-    return _html(
+    return html(
         site, "image.html",
         report=report, verdict=report.verdict, rows=rows, row=rows[0], cause=cause, findings=others,
         trail=tree(cause.trail if cause and cause.trail else report.chain), chain=tree(report.chain),
         slices=slices(report.layers, compressed), rules=site.rules, queued=call.query.queued,
-        standing=rows[0].standing, command=_command(rows[0].name, report.platform),
+        moments=moments, others=_other_tags(site, rows[0]),
+        tiles=treemap(report.directories, report.biggest, MAP_WIDTH, MAP_HEIGHT),
+        share=site.exposition.sharing.by_image.get(report.image_id), standing=rows[0].standing,
+        command=_command(rows[0].name, report.platform),
     )  # fmt: skip
+
+
+def _other_tags(site: Site, row: FleetRow) -> list[FleetRow]:
+    """Other images of the same repository and platform, to be compared with."""
+    query = FleetQuery(registry=row.registry, repository=row.repository, platform=row.platform, sort="name")
+    return [other for other in site.fleet.matching(query) if other.report_key and other.image_id != row.image_id][:SHOWN_TAGS]
 
 
 async def findings(site: Site, call: Call) -> web.StreamResponse:
     """The rules that found something."""
-    return _html(site, "findings.html", items=api.finding_items(site))
+    return html(site, "findings.html", items=api.finding_items(site))
 
 
 async def finding(site: Site, call: Call) -> web.StreamResponse:
@@ -124,7 +150,7 @@ async def finding(site: Site, call: Call) -> web.StreamResponse:
     if not page.rows and rule not in site.rules:
         raise Refused(404, "There is no such rule, and no finding of it.")
     found = await api.found_in(site, page, rule)
-    return _html(site, "finding.html", rule=api.rule_item(site, rule), found=found, page=page, rows=page.rows)
+    return html(site, "finding.html", rule=api.rule_item(site, rule), found=found, page=page, rows=page.rows)
 
 
 async def sources(site: Site, call: Call) -> web.StreamResponse:
@@ -134,7 +160,7 @@ async def sources(site: Site, call: Call) -> web.StreamResponse:
     for row in site.fleet.rows():
         of_source = counted.setdefault(row.source, dict.fromkeys(Standing, 0))
         of_source[row.standing] += 1
-    return _html(site, "sources.html", sources=site.fleet.sources(), counted=counted, reasons=reasons, config=site.config)
+    return html(site, "sources.html", sources=site.fleet.sources(), counted=counted, reasons=reasons, config=site.config)
 
 
 async def rescan(site: Site, call: Call) -> web.StreamResponse:
@@ -177,18 +203,30 @@ def make_renderer(version: str) -> Callable[..., str]:
     """Template name and values to HTML; everything is escaped unless a template's author wrote it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=visible,
     )  # fmt: skip
-    environment.filters |= {"bytes": human_bytes, "ago": ago, "iso": iso, "short": short_digest, "ticks": ticks, "part": part}
+    environment.filters |= {
+        "bytes": human_bytes, "grown": grown, "percent": percent, "ago": ago, "iso": iso, "short": short_digest,
+        "ticks": ticks, "instruction": instruction,
+    }  # fmt: skip
     environment.globals |= {
         "version": version, "standing_words": STANDING_WORDS, "stage_words": STAGE_WORDS, "reason_words": REASON_WORDS,
-        "action_words": ACTION_WORDS, "severities": tuple(Severity),
+        "action_words": ACTION_WORDS, "severities": tuple(Severity), "change_words": CHANGE_WORDS, "change_marks": CHANGE_MARKS,
     }  # fmt: skip
 
     def render(name: str, **values: Any) -> str:
         return environment.get_template(name).render(**values)
 
     return render
+
+
+def visible(value: Any) -> Any:
+    """What a template prints: in text, characters that cannot be seen or turn the line round are spelled out (hostile 26)."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else show(each.encode("utf-8", "backslashreplace")) for each in value
+    )
 
 
 def slices(layers: Sequence[LayerSummary], compressed: Sequence[int] = ()) -> list[Slice]:
@@ -207,6 +245,11 @@ def slices(layers: Sequence[LayerSummary], compressed: Sequence[int] = ()) -> li
         )
         x += width
     return cut
+
+
+def grown(change: int) -> str:
+    """A change of size with its sign."""
+    return f"{'+' if change > 0 else '−'}{human_bytes(abs(change))}" if change else "no change of size"
 
 
 def ago(at: float) -> str:
@@ -235,10 +278,9 @@ def ticks(text: str) -> Markup:
     )
 
 
-def part(count: int, total: int) -> str:
-    """A share in percent, never rounded to nothing."""
-    share = 100 * count / total if total else 0.0
-    return "<1 %" if 0 < share < 1 else f"{share:.0f} %"
+def percent(share: float) -> str:
+    """A share of 0 to 1, never rounded to nothing."""
+    return "<1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
 
 
 def _standing_bar(standings: Mapping[Standing, int]) -> list[tuple[Standing, float, float]]:
@@ -267,5 +309,6 @@ def _command(name: str, platform: str) -> str:
     return f"docker run --platform {platform} {name}"
 
 
-def _html(site: Site, template: str, **values: Any) -> web.Response:
+def html(site: Site, template: str, **values: Any) -> web.Response:
+    """A page of a template."""
     return web.Response(text=site.render(template, **values), content_type="text/html")

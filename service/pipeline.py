@@ -20,6 +20,7 @@ from analyzers.oci import Platform
 from analyzers.profile import HostProfile
 from analyzers.readers import FACTS_VERSION
 from analyzers.start import Overrides
+from service.blobs import end
 from service.errors import SourceError
 from service.remembered import Refusal, Remembering, StoredLayer
 from service.sources import ImageSource, LayerSource, Sighting, Source
@@ -157,6 +158,8 @@ class Examiner:
         """The facts of a layer if a read may be skipped: by a digest pair computed by us, or, where the source names
         layers by diff ID alone, by that. Raises Rejected for what was refused before.
         """
+        if index in visit.known:
+            return visit.known[index]
         layer = visit.image.layers[index]
         if layer.foreign:
             raise Rejected("foreign-layer", f"layer {index} is kept elsewhere and is never fetched")
@@ -169,6 +172,7 @@ class Examiner:
                 else:
                     self.cache_hits += 1
                 visit.tell(index, layer.size_bytes, "known")
+            visit.known[index] = found
             return found
         if layer.digest and (refused := await self.memory.refusal(layer.digest, FACTS_VERSION)):
             raise Rejected(refused.code, refused.detail)
@@ -241,6 +245,8 @@ class Visit:
     def __init__(self, image: ImageSource, progress: Progress | None) -> None:
         self.image = image
         self.pinned: list[str] = []
+        self.known: dict[int, StoredLayer] = {}
+        """Facts found so far; pinned, so they stay."""
         self.read: set[int] = set()
         self.shared: set[int] = set()
         """Layers that another image was found reading."""
@@ -290,6 +296,8 @@ class Sink:
             if layer.digest:
                 await self._examiner.memory.put_refusal(layer.digest, FACTS_VERSION, Refusal(refusal.code, refusal.detail))
             raise
+        finally:
+            await end(chunks)
         self._check(layer, outcome)
         self._visit.bytes_read += outcome.read.bytes_in
         if outcome.read.missed and not second:
@@ -304,10 +312,13 @@ class Sink:
         """An archive with our layers among others: all that it has become known, by their own diff IDs."""
         image, wanted = self._visit.image, self._wanted
         known = {name for at, layer in enumerate(image.layers) if at not in wanted for name in (layer.digest, layer.diff_id)}
-        outcome = await self._examiner.pool.archive(
-            chunks, known - {""}, known_ranges=self._archive_ranges,
-            progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
-        )  # fmt: skip
+        try:
+            outcome = await self._examiner.pool.archive(
+                chunks, known - {""}, known_ranges=self._archive_ranges,
+                progress=lambda done: self._visit.tell(min(wanted), done, "reading"),
+            )  # fmt: skip
+        finally:
+            await end(chunks)
         second, self._archive_ranges = bool(self._archive_ranges), outcome.missed
         for member in outcome.layers.values():
             if member.layer is None:

@@ -8,35 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from analyzers.finding import Attempt, Finding, Outcome, Report, Severity, State, Step
+from analyzers.finding import Finding, Report, Severity, State, Step
 from service.scan import Scan, ScannedImage
-from service.terminal import Line, Span, cells, ends_apart, shorten, width_of, wrap
-from service.words import ACTION_WORDS, SEVERITY_STYLES, STAGE_WORDS, Branch, human_bytes, instruction, tree
+from service.terminal import Line, shorten, width_of, wrap
+from service.trail_text import SIGNS, branch_lines
+from service.words import SEVERITY_STYLES, STAGE_WORDS, human_bytes, instruction, tree
 
-SIGNS: dict[str, Span] = {"good": ("good", "✓"), "bad": ("bad", "✗"), "doubt": ("doubt", "?")}
-MANY_LIBRARIES = 12
-"""Found libraries beside each other beyond which only the first few are named."""
-NAMED_LIBRARIES = 8
-MANY_ATTEMPTS = 24
 MANY_FINDINGS = 20
-LONG_ORIGIN, LONG_PATH = 24, 40
 LABEL_WIDTH = 6
 """Of the facts at the end; an image ID then just fits into 80 columns."""
-_QUIET = {Outcome.FOUND, Outcome.ABSENT, Outcome.SKIPPED}
-"""Outcomes that need no alarm where another place served."""
 
 
 def scan_lines(scan: Scan, width: int = 80, *, verbose: bool = False) -> Iterator[Line]:
     """The whole answer. Of several images, those that start are one line each unless `verbose`."""
     if len(scan.images) == 1:
         yield from image_lines(scan.reference, scan.images[0], width, verbose=verbose)
-        return
-    yield from _summary(scan, width)
-    for image in scan.images:
-        if verbose or not _plain(image):
-            yield ()
-            yield (("faint", "─" * width),)
-            yield from image_lines(scan.reference, image, width, verbose=verbose)
+    else:
+        yield from _summary(scan, width)
+        for image in scan.images:
+            if verbose or not _plain(image):
+                yield ()
+                yield (("faint", "─" * width),)
+                yield from image_lines(scan.reference, image, width, verbose=verbose)
+    if scan.answered_by:
+        yield from _fact("asked", f"{scan.answered_by}, which had read it before", width)
 
 
 def verdict_lines(scan: Scan) -> Iterator[Line]:
@@ -163,7 +158,7 @@ def _trail(report: Report, width: int, *, verbose: bool) -> Iterator[Line]:
     words = {State.STARTS: "How it starts", State.FAILS: "How it fails", State.UNKNOWN: "How far it comes"}
     yield from _heading(words[report.verdict.state])
     for branch in tree(_without_echoes(report.chain)):
-        yield from branch_lines(branch, (("", "  "),), width, verbose=verbose)
+        yield from branch_lines(branch, (("", "  "),), (("", "  "),), width, verbose=verbose)
 
 
 def _without_echoes(steps: Sequence[Step]) -> list[Step]:
@@ -174,109 +169,6 @@ def _without_echoes(steps: Sequence[Step]) -> list[Step]:
             continue
         kept.append(step)
     return kept
-
-
-def branch_lines(
-    branch: Branch, lead: Line, width: int, *, verbose: bool = False, guide: Line | None = None, whole: bool = False
-) -> Iterator[Line]:
-    """A step, the places looked at where that tells something, and the steps that hang on it.
-
-    `lead` stands before its own line and `guide` before all that hangs on it. `whole`: every step, however many.
-    """
-    guide = lead if guide is None else guide
-    step = branch.step
-    children = branch.children
-    hidden = 0
-    if not (verbose or whole) and len(children) > MANY_LIBRARIES:
-        named = [child for child in children if child.ok][:NAMED_LIBRARIES]
-        kept = [child for child in children if not child.ok or child in named]
-        hidden, children = len(children) - len(kept), kept
-    told = list(_attempts(step, verbose=verbose))
-    rows = len(told) + len(children) + bool(hidden)
-    yield from _step_lines(step, lead, (*guide, ("faint", "│  " if rows else "   ")), width)
-    places = _places(told)
-    for place, (attempt, where) in enumerate(zip(told, places, strict=True), start=1):
-        head, rest = guides(guide, last=place == rows)
-        yield from _attempt_lines(attempt, (*head, *where), rest, width)
-    for place, child in enumerate(children, start=len(told) + 1):
-        head, rest = guides(guide, last=place == rows)
-        yield from branch_lines(child, head, width, verbose=verbose, guide=rest, whole=whole)
-    if hidden:
-        head, _ = guides(guide, last=True)
-        yield (*head, SIGNS["good"], ("faint", f" {hidden} more, all found"))
-
-
-def guides(guide: Line, *, last: bool) -> tuple[Line, Line]:
-    """What goes before an item of a tree, and before all that hangs on it."""
-    return (*guide, ("faint", "└─ " if last else "├─ ")), (*guide, ("faint", "   " if last else "│  "))
-
-
-def _step_lines(step: Step, lead: Line, rest: Line, width: int) -> Iterator[Line]:
-    """What was wanted, where it was found and how, and by which layer it came; on two lines where one is too short."""
-    action = "" if step.ok and step.action == "library" else f"{ACTION_WORDS.get(step.action, step.action)} "
-    wanted: Line = (
-        *lead, SIGNS["good" if step.ok else "bad"], ("faint", f" {action}"),
-        ("" if step.ok else "strong", step.wanted or '""'),
-    )  # fmt: skip
-    found: list[Span] = []
-    if step.ok and step.path and step.path != step.wanted:
-        found += [("faint", "→ "), ("", step.path)]
-    how = _how(step.attempts[-1], step) if step.attempts and step.ok else ""
-    if how:
-        found += [("", "  " if found else ""), ("faint", f"({how})")]
-    layer: Line = () if step.layer is None else (("faint", f"layer {step.layer}"),)
-    if not found or width_of(wanted) + 1 + width_of(found) + (2 + width_of(layer) if layer else 0) <= width:
-        yield ends_apart((*wanted, ("", " " if found else ""), *found), layer, width)
-    else:
-        yield wanted
-        yield ends_apart((*rest, *found), layer, width)
-
-
-def _how(attempt: Attempt, step: Step) -> str:
-    """How something was found, where its name does not say so; and whose run path it was."""
-    if attempt.origin in ("entrypoint", "path", "symlink", "#!", "PT_INTERP"):
-        return attempt.detail if attempt.outcome is not Outcome.FOUND else ""
-    return f"{attempt.origin} of {attempt.whose}" if attempt.whose and attempt.whose != step.by else attempt.origin
-
-
-def _attempts(step: Step, *, verbose: bool) -> Iterator[Attempt]:
-    """Every place of a step that failed; of one that went well only what should not have been so."""
-    for attempt in step.attempts[:MANY_ATTEMPTS]:
-        if verbose or not step.ok or attempt.outcome not in _QUIET:
-            yield attempt
-
-
-def _places(attempts: Sequence[Attempt]) -> list[Line]:
-    """Origin and path of each, in columns; an origin is named once for a run of places. Long ones stand out of line."""
-    origins = [f"{each.origin} of {each.whose}" if each.whose else each.origin for each in attempts]
-    origin_width = max((cells(origin) for origin in origins if cells(origin) <= LONG_ORIGIN), default=0)
-    path_width = max((cells(each.path) for each in attempts if cells(each.path) <= LONG_PATH), default=0)
-    places: list[Line] = []
-    for index, (attempt, origin) in enumerate(zip(attempts, origins, strict=True)):
-        named = origin if not index or origin != origins[index - 1] else ""
-        # Where no path was looked at, what is said of the source of directories stands in its place.
-        path = f"{attempt.path:<{path_width}} " if attempt.path else ""
-        places.append((("faint", f"{named:<{origin_width}} "), ("", f" {path}" if path else "")))
-    return places
-
-
-def _attempt_lines(attempt: Attempt, place: Line, rest: Line, width: int) -> Iterator[Line]:
-    """One place and what was there; on two lines where one is too short."""
-    style = "good" if attempt.outcome is Outcome.FOUND else "faint" if attempt.outcome in _QUIET else "bad"
-    outcome: list[Span] = [(style, attempt.outcome.value)]
-    if attempt.detail:
-        outcome[0] = (style, f"{attempt.outcome.value}:")
-        outcome.append(("faint", attempt.detail))
-    if attempt.layer is not None:
-        outcome.append(("faint", f"(layer {attempt.layer})"))
-    spaced: list[Span] = []
-    for span in outcome:
-        spaced += [("", " "), span]
-    if width_of(place) + width_of(spaced) <= width:
-        yield (*place, *spaced)
-        return
-    yield place
-    yield from wrap(outcome, width, (*rest, ("", "  ")), (*rest, ("", "  ")))
 
 
 # What else is told

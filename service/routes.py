@@ -7,7 +7,8 @@ Refuses to know what any handler does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -15,9 +16,12 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from service.errors import StoreError
 from service.fleet import Fleet
+from service.history import Change, Moment
 from service.image_samples import Exposition
 from service.metrics import Metrics
+from service.running import Running
 from service.sources import LayerSource, Sighting
 
 MAX_BODY_BYTES = 1 << 20
@@ -71,6 +75,28 @@ class Reports(Protocol):
         """Layers as transported."""
 
 
+class Changes(Protocol):
+    """What pages ask of the history."""
+
+    async def latest(self, limit: int = 50) -> list[Change]:
+        """The latest changes of the whole fleet, the newest first."""
+
+    async def of_tag(self, registry: str, repository: str, tag: str, platform: str = "", limit: int = 100) -> list[Moment]:
+        """The moments of a tag, the latest first."""
+
+    async def moment(self, number: int) -> Moment | None:
+        """One moment by its number."""
+
+
+@contextlib.contextmanager
+def store_answers() -> Iterator[None]:
+    """Turns the store's refusals into a 503 that says so."""
+    try:
+        yield
+    except StoreError as error:
+        raise Refused(503, str(error), {"Retry-After": "5"}) from error
+
+
 class Token(msgspec.Struct, frozen=True):
     """One bearer token: its holder, its SHA-256 and what it may do. The token itself is not kept."""
 
@@ -100,15 +126,20 @@ class Site:
 
     fleet: Fleet
     reports: Reports
+    history: Changes
     metrics: Metrics
     exposition: Exposition
     access: Access
     rules: Mapping[str, RuleText]
+    running: Callable[[], tuple[Running, ...]]
+    """The examinations under way."""
     rescan: Rescan
     readiness: Readiness
     config: Mapping[str, Any]
     """The settings in force with every secret masked."""
     version: str
+    public_url: str
+    """Address that people reach the pages by, without a slash at its end; empty where nobody said it."""
     render: Callable[..., str]
     """Template name and values to HTML."""
     openapi: bytes

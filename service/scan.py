@@ -80,6 +80,8 @@ class Scan(msgspec.Struct, frozen=True, kw_only=True):
     """Version of this document; new fields do not change it."""
     reference: str
     """The reference as it was understood, with registry and tag."""
+    answered_by: str
+    """Address of the daemon that had read and judged it before; empty when this process did."""
     exit_status: int
     """That of the process: 1 beats 2 beats 0."""
     error: str
@@ -125,12 +127,14 @@ async def scan(question: Question, around: Surroundings) -> Scan:
         for image in sources:
             images.append(await _examine(examiner, source, image, question, around.onlooker.begin(image)))
     status = worst([image.exit_status for image in images])
-    return Scan(schema=SCHEMA, reference=str(question.reference), exit_status=status, error="", images=tuple(images))
+    return Scan(
+        schema=SCHEMA, reference=str(question.reference), answered_by="", exit_status=status, error="", images=tuple(images)
+    )
 
 
 def failed_scan(reference: Reference, error: EnoentError) -> Scan:
     """The answer where the reference as a whole could not be read."""
-    return Scan(schema=SCHEMA, reference=str(reference), exit_status=UNDECIDED, error=describe(error), images=())
+    return Scan(schema=SCHEMA, reference=str(reference), answered_by="", exit_status=UNDECIDED, error=describe(error), images=())
 
 
 async def _examine(

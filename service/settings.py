@@ -22,8 +22,8 @@ from msgspec import Meta
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
-from service.notices import WebhookSettings
 from service.owners import OwnerSettings
+from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
@@ -33,6 +33,7 @@ MAX_FILE_BYTES = 1 * MIB
 # Not ours: variables that Kubernetes makes for a service called enoent, and switches of our own test runs.
 FOREIGN_ENV = re.compile(r"ENOENT_(SERVICE_(HOST|PORT.*)|PORT(_.*)?|TEST_.*|CONFIG)")
 PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?")
+SERVER = re.compile(r"https?://[^/\s?#@]+/?")
 
 Positive = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
@@ -130,6 +131,15 @@ class LogSettings(msgspec.Struct, frozen=True):
     """Least severity that is written."""
 
 
+class ScanSettings(msgspec.Struct, frozen=True):
+    """How `enoent scan` answers."""
+
+    server: str = ""
+    """Address of a running daemon to ask first, such as `https://enoent.example`; empty: none."""
+    token: SecretFrom = SecretFrom()
+    """Where a token of that daemon is: `{ file = "..." }` or `{ env = "..." }`."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
@@ -165,6 +175,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What is exported."""
     log: LogSettings = LogSettings()
     """What is logged."""
+    scan: ScanSettings = ScanSettings()
+    """How `enoent scan` answers."""
 
 
 def load_settings(
@@ -309,6 +321,8 @@ def _check(settings: Settings) -> None:
     for index, platform in enumerate(settings.platforms):
         if not PLATFORM.fullmatch(platform):
             raise SettingsError(f"platforms[{index}]: {platform!r} is not os/architecture, such as linux/amd64")
+    if settings.scan.server and not SERVER.fullmatch(settings.scan.server):
+        raise SettingsError(f"scan.server: {settings.scan.server!r} is not an address such as https://enoent.example")
     names = [token.name for token in settings.tokens]
     for name in names:
         if names.count(name) > 1:

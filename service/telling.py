@@ -20,8 +20,9 @@ from service.errors import SettingsError, SourceError
 from service.history import Change, ChangeKind
 from service.ledger import Ledger
 from service.metrics import Metrics
-from service.notices import SIGNATURE_HEADER, Notice, WebhookSettings, make_notice, signature, slack_body
+from service.notices import SIGNATURE_HEADER, Notice, make_notice, signature, slack_body
 from service.outbound import HostPolicy, Outbound
+from service.receivers import WebhookSettings
 from service.secret import Secret
 from service.work import PRIORITY_ASKED, Job, Wish
 

@@ -46,13 +46,13 @@ class Box(msgspec.Struct, frozen=True):
     height: float
 
 
-def treemap(directories: Sequence[Weight], width: float, height: float) -> list[Tile]:
-    """Tiles in drawing order, a directory before what lies in it. Empty for an image without bytes."""
+def treemap(directories: Sequence[Weight], files: Sequence[Weight], width: float, height: float) -> list[Tile]:
+    """Tiles in drawing order, a directory before what lies in it; `files` are single big ones. Empty without bytes."""
     root = next((each for each in directories if each.path == "/"), None)
     if root is None or root.size_bytes <= 0:
         return []
     children: dict[str, list[Weight]] = {}
-    for each in directories:
+    for each in (*directories, *files):
         if each.path != "/" and each.size_bytes > 0:
             children.setdefault(each.path.rpartition("/")[0] or "/", []).append(each)
     return list(_divide(root, children, Box(0.0, 0.0, width, height), 0, root.size_bytes))
@@ -110,17 +110,18 @@ def _lay(areas: Iterable[float], box: Box) -> tuple[list[Box], Box]:
     total = sum(row)
     placed = []
     if box.width >= box.height:
-        thick = total / box.height if box.height else 0.0
+        thick = min(box.width, total / box.height) if box.height else 0.0
         y = box.y
         for area in row:
-            height = area / thick if thick else 0.0
+            height = min(box.y + box.height - y, area / thick) if thick else 0.0
             placed.append(Box(box.x, y, thick, height))
             y += height
         return placed, Box(box.x + thick, box.y, max(0.0, box.width - thick), box.height)
-    thick = total / box.width if box.width else 0.0
+    # What is left after many rows may be a sliver in which rounding counts for more than areas.
+    thick = min(box.height, total / box.width) if box.width else 0.0
     x = box.x
     for area in row:
-        width = area / thick if thick else 0.0
+        width = min(box.x + box.width - x, area / thick) if thick else 0.0
         placed.append(Box(x, box.y, width, thick))
         x += width
     return placed, Box(box.x, box.y + thick, box.width, max(0.0, box.height - thick))

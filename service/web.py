@@ -21,7 +21,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from service import api, pages
+from service import api, change_pages, live, pages
 from service.exposition import CONTENT_TYPE
 from service.fleet import Fleet
 from service.image_samples import Exposition
@@ -30,6 +30,7 @@ from service.routes import (
     MAX_BODY_BYTES,
     Access,
     Call,
+    Changes,
     Readiness,
     Refused,
     Reports,
@@ -42,6 +43,7 @@ from service.routes import (
     json_response,
     problem,
 )
+from service.running import Running
 
 log = structlog.get_logger()
 
@@ -96,6 +98,8 @@ ROUTES = (
     Route("GET", "/config", config, "read"),
     *api.ROUTES,
     *pages.ROUTES,
+    *change_pages.ROUTES,
+    *live.ROUTES,
 )
 
 
@@ -103,7 +107,9 @@ def make_app(
     *,
     fleet: Fleet,
     reports: Reports,
+    history: Changes,
     metrics: Metrics,
+    running: Callable[[], tuple[Running, ...]],
     rescan: Rescan,
     readiness: Readiness,
     settings: msgspec.Struct,
@@ -119,9 +125,10 @@ def make_app(
     masked = mask(msgspec.to_builtins(settings))
     exposition = Exposition(fleet, metrics, int(_dig(masked, "metrics", "max_series") or 200_000))
     site = Site(
-        fleet=fleet, reports=reports, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
-        rules=rules or {}, rescan=rescan, readiness=readiness, config=masked, version=version,
-        render=pages.make_renderer(version), openapi=api.make_openapi(version or "0"),
+        fleet=fleet, reports=reports, history=history, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
+        rules=rules or {}, running=running, rescan=rescan, readiness=readiness, config=masked, version=version,
+        public_url=str(_dig(masked, "listen", "public_url") or "").rstrip("/"),
+        render=pages.make_renderer(version), openapi=api.make_openapi(version or "0", ROUTES),
     )  # fmt: skip
     for name, value in (_dig(masked, "limits") or {}).items():
         if isinstance(value, int | float):
@@ -131,6 +138,8 @@ def make_app(
         app.router.add_route(route.method, route.path, _served(site, route), name=None)
     app.cleanup_ctx.append(_keep_fresh(exposition))
     app[CONFIG] = masked
+    app[live.LISTENING] = set()
+    app.on_shutdown.append(live.stop_listening)
     return app
 
 

@@ -178,13 +178,10 @@ class Work:
 
     async def done(self, job: Job) -> bool:
         """It is finished; if it was submitted meanwhile, it waits again. False when it was taken away."""
-        if await self._begin_again(job):
-            return True
+        held = sa.and_(JOB.c.id == job.id, JOB.c.fence == job.fence, JOB.c.state == LEASED)
         async with self._database.writing() as connection:
-            gone = await connection.execute(
-                sa.delete(JOB).where(JOB.c.id == job.id, JOB.c.fence == job.fence, JOB.c.state == LEASED)
-            )
-        return bool(gone.rowcount)
+            gone = await connection.execute(sa.delete(JOB).where(held, JOB.c.again == 0))
+        return bool(gone.rowcount) or await self._begin_again(job)
 
     async def retry(self, job: Job, error: str, retry_after: float = 0.0) -> bool:
         """It is tried again after a pause drawn below a bound that doubles with each try (full jitter)."""

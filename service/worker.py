@@ -367,15 +367,16 @@ class Pool:
         done = 0
         try:
             await self._send_message(process, request)
-            async for chunk in chunks:
-                if not receiver.done():
-                    await self._send_data(process, chunk)
-                elif receiver.exception() is not None:
-                    break
-                done += len(chunk)
-                self._bytes_in += len(chunk)
-                if progress is not None:
-                    progress(done)
+            async with _until_death(receiver):
+                async for chunk in chunks:
+                    if not receiver.done():
+                        await self._send_data(process, chunk)
+                    elif receiver.exception() is not None:
+                        break
+                    done += len(chunk)
+                    self._bytes_in += len(chunk)
+                    if progress is not None:
+                        progress(done)
             if not receiver.done():
                 process.send(FrameKind.END)
             return self._take(process, await self._in_time(process, receiver)), parts
@@ -520,6 +521,27 @@ class Pool:
             if resident > self._settings.memory_bytes:
                 process.kill("memory")
             await asyncio.sleep(WATCH_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def _until_death(receiver: asyncio.Task[frames.Reply]) -> AsyncIterator[None]:
+    """Waiting for a source ends here when the worker dies meanwhile: a source that stalls must not hide that."""
+
+    def told(done: asyncio.Task[frames.Reply]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            with contextlib.suppress(RuntimeError):  # the source came to its end in this very turn
+                patience.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with asyncio.timeout(None) as patience:
+            receiver.add_done_callback(told)
+            try:
+                yield
+            finally:
+                receiver.remove_done_callback(told)
+    except TimeoutError:
+        if not patience.expired():
+            raise
 
 
 def _resident_bytes(pid: int) -> int | None:

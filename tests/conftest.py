@@ -27,9 +27,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine of this test process, started when first asked for."""
+    with _engine() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def containerd_engine() -> Iterator[Engine]:
+    """Another, that keeps its images in containerd."""
+    with _engine({"features": {"containerd-snapshotter": True}}) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _engine(config: dict[str, object] | None = None) -> Iterator[Engine]:
     with contextlib.ExitStack() as stack:
         try:
-            running = stack.enter_context(started())
+            running = stack.enter_context(started(config))
         except EngineAbsent as error:
             absent(str(error))
         yield running

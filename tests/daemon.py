@@ -128,6 +128,7 @@ class LiveDaemon:
     def until(self, look: Callable[[], Found], why: str = "", seconds: float = WAIT_SECONDS) -> Found:
         """What `look` gives as soon as that is true. AssertionError after so many seconds, Gone when the daemon ended."""
         deadline = time.monotonic() + seconds
+        pause = 0.02
         while True:
             try:
                 found = look()
@@ -138,7 +139,8 @@ class LiveDaemon:
             if self.process.poll() is not None:
                 raise Gone((self.folder / "log").read_text()[-3000:])
             assert time.monotonic() < deadline, f"{why or look}: not within {seconds} s\n" + self._last_lines()
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(1.2 * pause, 0.5)  # looking costs the daemon work of its own
 
     def until_ready(self) -> None:
         self.until(lambda: self.request("GET", "/readyz")[0] == 200, "ready")

@@ -7,14 +7,15 @@ missing ends the process; the walk goes on beyond it all the same, to name every
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from analyzers.facts import ElfFacts, Kind, LoaderFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
 from analyzers.loader.binding import EMPTY, Bound, Scope, Table
-from analyzers.loader.glibc_deps import Namespace
+from analyzers.loader.glibc_deps import Namespace, absolute
 from analyzers.loader.glibc_open import Files
-from analyzers.loader.glibc_search import Options, Search
+from analyzers.loader.glibc_search import Search
+from analyzers.loader.glibc_settings import Environment, drop_comments, parse_command, read_environment
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
 from analyzers.loader.machines import machine_of, x86_isa
 from analyzers.loader.order import relocation_order
@@ -32,40 +33,6 @@ _SHOWN_SCOPE = 64
 _PATH_MAX = 4096
 
 
-class Environment(NamedTuple):
-    """What process_envvars takes from the environment."""
-
-    preload: bytes = b""
-    audit: tuple[bytes, ...] = ()
-    bind_now: bool = False
-    trace: bool = False
-    original_sort: bool = False
-    options: Options = Options()
-
-
-def read_environment(process: Process) -> Environment:
-    """Of variables that occur twice the last counts (C9); a privileged program loses most of them (G22)."""
-    values: dict[bytes, bytes] = {}
-    audit: list[bytes] = []
-    for item in process.env:
-        name, equals, value = item.partition(b"=")
-        if equals:
-            values[name] = value
-            audit += [value] if name == b"LD_AUDIT" else []
-    tunables = dict(each.partition(b"=")[::2] for each in values.get(b"GLIBC_TUNABLES", b"").split(b":"))
-    return Environment(
-        preload=values.get(b"LD_PRELOAD", b""),
-        audit=tuple(name for value in audit for name in value.split(b":") if name),
-        bind_now=bool(values.get(b"LD_BIND_NOW")),
-        trace=b"LD_TRACE_LOADED_OBJECTS" in values,
-        original_sort=tunables.get(b"glibc.rtld.dynamic_sort") == b"1" and not process.secure,
-        options=Options(
-            library_path=values.get(b"LD_LIBRARY_PATH"),
-            origin_path=None if process.secure else values.get(b"LD_ORIGIN_PATH"),
-        ),
-    )
-
-
 def load_glibc(process: Process) -> LoadResult:
     """How loading ends under the glibc loader `process.interp`. Never raises; what cannot be decided says why."""
     loader = process.rootfs.elf(process.interp)
@@ -73,13 +40,74 @@ def load_glibc(process: Process) -> LoadResult:
     if loader is None or loader.loader is None or program is None:
         return LoadResult(family="glibc", unknown="the loader or the program was not read")
     version = loader.loader.version or _libc_release(process, loader.loader)
-    loading = Loading(process, program, loader, loader.loader, version)
+    settings = read_environment(process)
+    try:
+        if process.command is not None:
+            return _load_command(process, loader, loader.loader, version, settings)
+    except Undecided as undecided:
+        return LoadResult(family="glibc", version=version, unknown=str(undecided))
+    return _load(Loading(process, program, loader, loader.loader, version, settings))
+
+
+def _load(loading: Loading) -> LoadResult:
     try:
         return loading.run()
     except Undecided as undecided:
         return loading.result(unknown=str(undecided))
     except Crashed as crashed:
         return loading.result(crash=crashed.signal, wanted=crashed.path)
+
+
+def _load_command(process: Process, loader: ElfFacts, said: LoaderFacts, version: str, settings: Environment) -> LoadResult:
+    """`ld.so PROGRAM`: finds and maps the program as a library is found and mapped, then goes on as ever (G62)."""
+    release = parse_release(version)
+    command = parse_command(process.command or (), settings.options, release)
+    if command.ends:
+        reason = Reason.OTHER if command.exit_code else None
+        ended = LoadResult(family="glibc", version=version, lines=command.lines, reason=reason)
+        return msgspec.structs.replace(ended, ok=not command.exit_code, exit_code=command.exit_code or None)
+    if command.instead:
+        raise Undecided(f"{show(command.instead)} asks the loader for something else than to run a program")
+    machine = machine_of(loader)
+    files = Files(process, loader, machine, release)
+    search = Search(process, files, loader, said, machine, release, command.options)
+    try:
+        opened = search.find_program(command.program)
+        files.check_mapping(command.program, opened, program=True)
+    except (Signalled, Crashed) as failure:
+        crash = failure.signal if isinstance(failure, Crashed) else ""
+        lines = () if isinstance(failure, Crashed) else (failure.line(command.program),)
+        reason = Reason.OTHER if isinstance(failure, Crashed) else failure.reason
+        code = None if crash else 127
+        return LoadResult(
+            family="glibc",
+            version=version,
+            ok=False,
+            crash=crash,
+            lines=lines,
+            reason=reason,
+            exit_code=code,
+            wanted=command.program,
+        )
+    facts = opened.facts
+    if facts.soname is not None and facts.soname == loader.soname:
+        line = (facts.soname + b": " if release >= (2, 35) else b"") + b"loader cannot load itself"
+        return LoadResult(family="glibc", version=version, ok=False, lines=(line,), reason=Reason.OTHER, exit_code=127)
+    if release >= (2, 35) and not facts.needed and facts.interp is None:
+        return LoadResult(family="glibc", version=version, ok=True)  # rtld_chain_load hands it over to the kernel
+    if not facts.dynamic:
+        return LoadResult(family="glibc", version=version, ok=False, crash="SIGSEGV", reason=Reason.OTHER)
+    named = process._replace(
+        program=opened.node,
+        argv0=command.argv0,
+        opened_as=opened.path,
+        interp_name=facts.interp or process.argv0,
+        command=(opened.path,),
+    )
+    settings = settings._replace(
+        options=command.options, preload_argument=command.preload, audit=(*settings.audit, *command.audit)
+    )
+    return _load(Loading(named, facts, loader, said, version, settings))
 
 
 def _libc_release(process: Process, said: LoaderFacts) -> str:
@@ -100,18 +128,22 @@ def parse_release(version: str) -> tuple[int, int]:
 class Loading:
     """One run of the loader, and what is to be told of it."""
 
-    def __init__(self, process: Process, program: ElfFacts, loader: ElfFacts, said: LoaderFacts, version: str) -> None:
+    def __init__(
+        self, process: Process, program: ElfFacts, loader: ElfFacts, said: LoaderFacts, version: str, settings: Environment
+    ) -> None:
         self._process = process
         self._loader = loader
         self._said = said
         self._version = version
         self._release = parse_release(version)
         self._argv0 = process.argv0
-        self._settings = read_environment(process)
+        self._settings = settings
         machine = machine_of(loader)
         self._files = Files(process, loader, machine, self._release)
         self._search = Search(process, self._files, loader, said, machine, self._release, self._settings.options)
-        main = Mapped(b"", b"", process.program, program, None, self._program_origin())
+        by_path = process.command is not None or program.interp is None
+        origin = self._path_origin() if by_path else self._program_origin()
+        main = Mapped(b"", b"", process.program, program, None, origin)
         own = Mapped(process.interp_name, process.interp_name, process.interp, loader, None, None)
         if loader.soname is not None:
             own.names.add(loader.soname)
@@ -131,6 +163,11 @@ class Loading:
             return b"/" + self._process.program.path.rpartition(b"/")[0]
         given = self._settings.options.origin_path
         return None if given is None else given.rstrip(b"/") or b"/"
+
+    def _path_origin(self) -> bytes:
+        """Of what ld.so maps itself: the directory of the path it was given; since 2.42 that of the file."""
+        path = self._process.opened_as if self._release < (2, 42) else b"/" + self._process.program.path
+        return absolute(self._process, path).rpartition(b"/")[0] or b"/"
 
     # -- rtld.c dl_main --
 
@@ -184,9 +221,10 @@ class Loading:
     def _preloads(self) -> list[Mapped]:
         loaded: list[Mapped] = []
         wanted = [(name, b"LD_PRELOAD") for name in split_list(self._settings.preload, b" :")]
+        wanted += [(name, b"--preload") for name in split_list(self._settings.preload_argument, b" :")]
         wanted += [(name, self._said.preload_path) for name in self._preload_file()]
         for name, where in wanted:
-            listed = where == b"LD_PRELOAD"
+            listed = where in (b"LD_PRELOAD", b"--preload")
             if not name or listed and (len(name) >= _PATH_MAX or self._process.secure and (b"/" in name or len(name) >= 255)):
                 continue
             mapped, line = self._space.preload(name, where)
@@ -215,7 +253,8 @@ class Loading:
     def _load_audit(self) -> None:
         """Only that an auditor cannot be loaded is foretold; what one does is not (G40)."""
         facts = self._space.program.facts
-        named = [name for text in (*facts.audits, *facts.dep_audits) for name in text.split(b":") if name]
+        tags = (*facts.audits, *facts.dep_audits) if self._release >= (2, 32) else ()
+        named = [name for text in tags for name in text.split(b":") if name]
         for name in (*self._settings.audit, *named):
             if self._process.secure and b"/" in name:
                 continue
@@ -300,11 +339,15 @@ class Loading:
         """_dl_call_libc_early_init: the loader and the C library must be of one build (G55)."""
         libc = self._space.libc
         table = EMPTY if libc is None else self._table(libc)
-        if libc is not None and table is not EMPTY and self._release >= (2, 32) and _EARLY_INIT not in table.offers:
-            self._lines.append(
-                b"Inconsistency detected by ld.so: dl-call-libc-early-init.c: 37: _dl_call_libc_early_init: "
-                b"Assertion `sym != NULL' failed!"
-            )
+        wanting = b""
+        if libc is not None and table is not EMPTY:
+            own = self._release >= (2, 41) or self._release >= (2, 34) and self._space.loader in self._space.listed
+            if own and b"pthread_mutex_lock" not in table.offered():
+                wanting = b"../sysdeps/nptl/dl-mutex.c: 44: __rtld_mutex_init"
+            elif self._release >= (2, 32) and _EARLY_INIT not in table.offers:
+                wanting = b"dl-call-libc-early-init.c: 37: _dl_call_libc_early_init"
+        if libc is not None and wanting:
+            self._lines.append(b"Inconsistency detected by ld.so: " + wanting + b": Assertion `sym != NULL' failed!")
             return self.result(exit_code=127, reason=Reason.OTHER, wanted=libc.name)
         if libc is not None and libc.facts.libc_version and self._said.version not in ("", libc.facts.libc_version):
             return self.result(crash="SIGABRT", wanted=libc.name)
@@ -389,23 +432,3 @@ class Loading:
 
 def _unbound(path: bytes, reference: tuple[bytes, bytes]) -> tuple[str, str, str]:
     return show(path), show(reference[0]), show(reference[1])
-
-
-def drop_comments(data: bytes) -> bytes:
-    """rtld.c's loop, which looks for each comment from the beginning, but ever less far: later ones may stay (G39)."""
-    text = bytearray(data)
-    rest = len(text)
-    while rest > 0:
-        comment = text.find(b"#", 0, rest)
-        if comment < 0:
-            break
-        rest -= comment
-        while True:
-            text[comment] = 0x20
-            rest -= 1
-            if rest <= 0:
-                break
-            comment += 1
-            if text[comment] == 0x0A:
-                break
-    return bytes(text)

@@ -100,10 +100,7 @@ class Namespace:
 
     def _origin(self, path: bytes) -> bytes:
         """Of a library: the directory of the path it was opened by, links as they are (G21)."""
-        if not path.startswith(b"/"):
-            landed = self._process.rootfs.resolve(self._process.cwd)
-            path = b"/" + landed.path + b"/" + path if landed.path else b"/" + path
-        return path.rpartition(b"/")[0] or b"/"
+        return absolute(self._process, path).rpartition(b"/")[0] or b"/"
 
     # -- rtld.c do_preload --
 
@@ -230,6 +227,14 @@ class Namespace:
             "library", show(name), self._shown(requester), path, True, (tried,), layer_of(self._process.rootfs, mapped.node)
         )
         (self.steps if self.failure is None else self.beyond).append(step)
+
+
+def absolute(process: Process, path: bytes) -> bytes:
+    """A relative path behind the working directory as getcwd tells it."""
+    if path.startswith(b"/"):
+        return path
+    landed = process.rootfs.resolve(process.cwd)
+    return b"/" + landed.path + b"/" + path if landed.path else b"/" + path
 
 
 def _wanted(facts: ElfFacts) -> Iterator[tuple[int, bytes]]:

@@ -44,6 +44,8 @@ class Files:
         self.errno = ""
         self.other_class = False
         """A file of the other ELF class was passed over since this was last reset."""
+        self.denied = False
+        """A file that is there may not be read; likewise."""
 
     def stat_directory(self, path: bytes) -> bool:
         """Whether stat says that it is a directory; a failure leaves its errno."""
@@ -53,10 +55,6 @@ class Files:
             return False
         return found.node.entry.kind == Kind.DIRECTORY
 
-    def exists(self, path: bytes) -> bool:
-        """For the record alone: nothing of the loader's state changes."""
-        return self._rootfs.resolve(path, cwd=self._process.cwd, creds=self._process.creds).node is not None
-
     def open(self, path: bytes, origin: str, whose: str = "") -> tuple[Opened | None, Attempt]:
         """open_verify: the file, or None for one to pass over. Raises Signalled for one that ends the search."""
         found = self._rootfs.resolve(path, cwd=self._process.cwd, creds=self._process.creds)
@@ -65,9 +63,13 @@ class Files:
         node = found.node
         if node is None:
             self.errno = found.error
+            if found.error == "EACCES":
+                behind = self._rootfs.resolve(path, cwd=self._process.cwd).node
+                self.denied |= behind is not None and behind.entry.kind == Kind.FILE
             return None, _whose(attempt(self._rootfs, origin, path, found), whose)
         if not self._rootfs.may_read(node, self._process.creds):
             self.errno = "EACCES"
+            self.denied = True
             return None, _whose(attempt(self._rootfs, origin, path, found, Outcome.DENIED), whose)
         self.errno = ""
 
@@ -151,8 +153,11 @@ class Files:
             return True
         return facts.abi_tag[0] == 0 and facts.abi_tag[1:3] <= self._process.profile.kernel
 
-    def check_mapping(self, name: bytes, opened: Opened) -> None:
-        """_dl_map_object_from_fd's refusals, which name what was asked for (G31). Raises Signalled or Crashed."""
+    def check_mapping(self, name: bytes, opened: Opened, *, program: bool = False) -> None:
+        """_dl_map_object_from_fd's refusals, which name what was asked for (G31). Raises Signalled or Crashed.
+
+        `program`: ld.so, run as a command, maps the program itself.
+        """
         facts = opened.facts
         page = self._process.profile.page_size
         loads = [segment for segment in facts.segments if segment.type == _PT_LOAD]
@@ -165,14 +170,19 @@ class Files:
                 raise Signalled(name, b"ELF load command address/offset not " + words)
         if not loads:
             raise Signalled(name, b"object file has no loadable segments")
-        if facts.type != _ET_DYN:
+        if facts.type != _ET_DYN and not program:
             raise Signalled(name, b"cannot dynamically load executable")
         dynamic = [segment for segment in facts.segments if segment.type == _PT_DYNAMIC]
         empty = any(not segment.filesz for segment in dynamic)
-        if not dynamic or empty and (self._release >= (2, 35) or all(not segment.filesz for segment in dynamic)):
+        if (
+            not dynamic
+            and facts.type == _ET_DYN
+            or empty
+            and (self._release >= (2, 35) or all(not segment.filesz for segment in dynamic))
+        ):
             raise Signalled(name, b"object file has no dynamic section")
         self._check_bytes(opened, page)
-        if facts.dt_flags_1 & _DF_1_PIE and self._release >= (2, 30):
+        if facts.dt_flags_1 & _DF_1_PIE and self._release >= (2, 30) and not program:
             raise Signalled(name, b"cannot dynamically load position-independent executable")
 
     def _check_bytes(self, opened: Opened, page: int) -> None:

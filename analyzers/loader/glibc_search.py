@@ -164,7 +164,7 @@ class Search:
 
     def find(self, name: bytes, requester: Mapped, program: Mapped, trail: Trail, *, preload: bool = False) -> Opened:
         """The file that `name` means to `requester`. Raises Signalled when there is none that can be used."""
-        self._files.other_class = False
+        self._files.other_class = self._files.denied = False
         try:
             opened = (
                 self._by_path(name, requester, trail)
@@ -182,9 +182,23 @@ class Search:
         reason = Reason.LIBRARY_ABSENT
         if Outcome.WRONG_MACHINE in trail.met:
             reason = Reason.ARCHITECTURE
-        elif Outcome.DENIED in trail.met:
+        elif self._files.denied:
             reason = Reason.PERMISSION
         raise Signalled(name, b"cannot open shared object file", self._files.errno, reason, name)
+
+    def find_program(self, name: bytes) -> Opened:
+        """What ld.so runs as a command: a path, or a name of the cache; no directory is set up yet. Raises Signalled."""
+        self._files.other_class = self._files.denied = False
+        opened, tried = self._files.open(name, Origin.PATH) if b"/" in name else (None, None)
+        if b"/" not in name and not self._options.inhibit_cache:
+            opened = self._by_cache(name, False, Trail())
+        if opened is None:
+            if self._files.other_class:
+                text = b"wrong ELF class: ELFCLASS32" if self._wide else b"wrong ELF class: ELFCLASS64"
+                raise Signalled(name, text, "", Reason.ARCHITECTURE, name)
+            reason = Reason.PERMISSION if self._files.denied else Reason.PATH
+            raise Signalled(name, b"cannot open shared object file", self._files.errno, reason, name)
+        return opened
 
     def find_auditor(self, name: bytes, program: Mapped) -> Opened:
         """An LD_AUDIT library: asked for by ld.so itself, which borrows the program's run paths. Raises Signalled."""

@@ -105,13 +105,15 @@ class _Table(NamedTuple):
 def bind(rootfs: Rootfs, objects: Sequence[Object], itself: Object, version: tuple[int, ...]) -> Bound:
     """`objects` in load order, the program first; `itself` is the loader, which may be among them."""
     tables = []
-    for each in objects:
+    for each in objects if itself in objects else [*objects, itself]:
         facts = _symbols(rootfs, each.node, each.facts)
         if facts is None:
             return Bound(unknown=f"the symbols of {each.shown} were not read")
         tables.append(_Table(each, facts, visible_names(facts), frozenset(filter(None, facts.plt_names.split(b"\0")))))
-    binder = _Binder(tables, itself, version)
-    for table in [*tables[1:], tables[0]]:
+    at = next(at for at, table in enumerate(tables) if table.owner is itself)
+    scope = tables[: len(objects)]
+    binder = _Binder(scope, tables[at:], itself.facts, version)
+    for table in [*scope[1:], scope[0]]:
         if table.owner is not itself:
             binder.relocate(table)
         if binder.crash:
@@ -148,15 +150,16 @@ def is_another_libc(rootfs: Rootfs, node: Node, facts: ElfFacts) -> bool:
 class _Binder:
     """Goes through the relocations and keeps what is printed."""
 
-    def __init__(self, tables: Sequence[_Table], itself: Object, version: tuple[int, ...]) -> None:
+    def __init__(self, tables: Sequence[_Table], libc_on: Sequence[_Table], host: ElfFacts, version: tuple[int, ...]) -> None:
         self.tables = tables
+        self.libc_on = libc_on
+        """get_lfs64 looks from the loader on, whether it is in the scope or not."""
         self.version = version or _UNKNOWN_VERSION
         self.defined: frozenset[bytes] = frozenset().union(*(table.names for table in tables))
         self.with_plt: frozenset[bytes] = self.defined.union(*(table.plt_names for table in tables))
-        at = next((at for at, table in enumerate(tables) if table.owner is itself), len(tables))
-        self.libc_on = tables[at:]
-        """get_lfs64 looks from the loader on."""
-        host = itself.facts
+        program = tables[0].owner.facts
+        self.no_hash = not (program.has_gnu_hash or program.has_sysv_hash)
+        """Every lookup begins with the program, and dies there."""
         kinds = _KINDS.get((host.machine, host.bits), Kinds(-1, -1, frozenset(), frozenset()))
         late = _TLSDESC_SINCE.get((host.machine, host.bits))
         if late is not None and self.version < late[1]:
@@ -173,6 +176,9 @@ class _Binder:
     def bound(self) -> Bound:
         if not self.known_architecture:
             return Bound(unknown="the relocation types of this architecture are not known")
+        if self.no_hash and not self.problem and not self.crash:
+            # With everything relocated musl looks up malloc to see whose it is.
+            self._die(self.tables[0].owner, "SIGSEGV", "it has no hash table of symbols")
         return Bound(tuple(self.lines), self.problem, tuple(self.unbound.values()), self.crash, self.crash_in, self.detail)
 
     def relocate(self, table: _Table) -> None:
@@ -187,6 +193,8 @@ class _Binder:
                 return self._die(owner, "SIGSEGV", "it relocates its text, which musl leaves write-protected in a program")
             if not kind:
                 continue
+            if self.no_hash and symbol >= 0 and kind != self.kinds.copy:
+                return self._die(self.tables[0].owner, "SIGSEGV", "it has no hash table of symbols")
             if symbol >= 0 and not self._found(names[symbol], kind):
                 if symbol >= len(imports) or not facts.import_flags[symbol] & _WEAK:
                     self._missing(owner, facts, symbol, names[symbol], times)

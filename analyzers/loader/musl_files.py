@@ -56,6 +56,9 @@ def _refused(outcome: Outcome, detail: str = "") -> Mapped:
 
 
 def _headers(node: Node, facts: ElfFacts, host: ElfFacts) -> Mapped | None:
+    if (facts.bits not in (0, host.bits) or facts.little != host.little) and facts.ehsize != (64 if facts.bits == 64 else 52):
+        unknown = f"the class or byte order that {show_path(node.path)} names is not that of its header"
+        return Mapped(unknown=unknown, outcome=Outcome.UNUSABLE)
     if facts.bits and facts.bits != host.bits:
         return _refused(Outcome.WRONG_CLASS, f"{facts.bits} bit, machine {facts.machine}")
     if facts.little != host.little:

@@ -39,6 +39,8 @@ class Process(NamedTuple):
     profile: HostProfile
     bind_now: bool = False
     """Bind every symbol at start, as `ldd -r` asks; otherwise as the objects and the environment say."""
+    command: tuple[bytes, ...] | None = None
+    """The loader was run as a command, with this argv: `program` is the loader itself, and names what it shall load (G62)."""
     execfn: bytes = b""
     """AT_EXECFN: the path given to execve, which is the script's where one was run; empty: `opened_as`."""
 

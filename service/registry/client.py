@@ -8,51 +8,44 @@ Blobs are streams that resume where they broke and that raise at their end unles
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
 from yarl import URL
 
 from analyzers.errors import Malformed, Rejected
+from analyzers.finding import show
 from analyzers.oci import INDEX_TYPES, MANIFEST_TYPES, Digest, load_json
 from service.blobs import collect, verified
 from service.errors import SourceError
 from service.outbound import Outbound, is_loopback
-from service.registry.auth import Authenticator, parse_challenges
-from service.registry.credentials import Credentials
+from service.registry.auth import Authenticator, LoadCredentials, parse_challenges
+from service.registry.listing import LISTING_BYTES, LISTING_NAMES, LISTING_PAGES, Listing, names_of, next_page
+from service.registry.patience import Patience, retry_after
 from service.sources.manifests import sha256
 from service.sources.settings import RegistrySettings
 
 MANIFEST_BYTES = 8 << 20
 ERROR_BYTES = 64 << 10
-LISTING_BYTES = 16 << 20
-LISTING_PAGES = 10_000
+ERROR_SECONDS = 10.0
+ERROR_WORDS = 300
 TRIES = 5
 PAUSE_FIRST_SECONDS = 1.0
 PAUSE_LONGEST_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
 """A longer wait than this is not sat out inside a request: the job comes back later."""
-RETRY_AFTER_LONGEST = 3600.0
-BREAKER_FAILURES = 5
-BREAKER_SECONDS = 60.0
 PARALLEL = 4
-RATE_WINDOW_SECONDS = 60.0
-RATE_BYTES = 64 * 1024
+PARALLEL_BLOBS = PARALLEL - 1
+"""Long transfers leave one place for short questions."""
+PROGRESS_BYTES = 4 << 20
+"""A transfer that broke after so much more is not counted as a try: honest layers may take hours."""
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RESUMABLE = frozenset({"truncated", "slow", "bad-range"})
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
-
-
-class Listing:
-    """Names, and whether they are all there are."""
-
-    def __init__(self, names: list[str], *, complete: bool = True) -> None:
-        self.names = names
-        self.complete = complete
 
 
 class RegistryClient:
@@ -62,7 +55,7 @@ class RegistryClient:
         self,
         settings: RegistrySettings,
         outbound: Outbound,
-        credentials: Credentials,
+        load_credentials: LoadCredentials,
         *,
         tries: int = TRIES,
         clock: Callable[[], float] = time.monotonic,
@@ -74,13 +67,12 @@ class RegistryClient:
         scheme = "http" if settings.insecure or is_loopback(bare) else "https"
         self._base = URL(f"{scheme}://{api_host}/v2/")
         self._outbound = outbound
-        self._auth = Authenticator(api_host, outbound, credentials, frozenset(settings.trusted_hosts), clock)
+        self._auth = Authenticator(api_host, outbound, load_credentials, frozenset(settings.trusted_hosts), clock)
+        self._patience = Patience(settings.host, clock)
         self._slots = asyncio.Semaphore(PARALLEL)
+        self._transfers = asyncio.Semaphore(PARALLEL_BLOBS)
         self._tries = tries
-        self._clock = clock
         self._sleep = sleep
-        self._quiet_until = 0.0
-        self._failures = 0
 
     async def head(self, repository: str, reference: str) -> str | None:
         """Digest of a manifest, or None when there is none. Falls back to GET for servers without HEAD (hostile 74)."""
@@ -100,7 +92,7 @@ class RegistryClient:
     async def manifest(self, repository: str, reference: str) -> tuple[bytes, str]:
         """Body and content type. Verified when `reference` is a digest. Raises SourceError (`not-found`, ...)."""
         async with self._ask("GET", f"{repository}/manifests/{reference}", _pull(repository), {"Accept": _ACCEPT}) as response:
-            chunks: AsyncIterator[bytes] = _body(response, self._clock)
+            chunks = self._outbound.body(response)
             if reference.startswith(("sha256:", "sha512:")):
                 chunks = verified(chunks, reference)
             return await collect(chunks, MANIFEST_BYTES), response.headers.get("Content-Type", "")
@@ -123,43 +115,47 @@ class RegistryClient:
         url = self._base.join(URL(first))
         for _ in range(LISTING_PAGES):
             async with self._ask("GET", url, scope, {}) as response:
-                fields = _listing(await collect(_body(response, self._clock), LISTING_BYTES), self.host)
-                rows = fields.get(field)
-                before = len(names)
-                names.update((row, None) for row in (rows if isinstance(rows, list) else ()) if isinstance(row, str))
-                following = _next_page(response, url)
-            if following is None or len(names) == before:
-                return Listing(list(names), complete=following is None)
-            if following.origin() != self._base.origin():
-                return Listing(list(names), complete=False)
+                body = await collect(self._outbound.body(response), LISTING_BYTES)
+                following, honest = next_page(response.headers.getall("Link", ()), url, self._base)
+            before = len(names)
+            names.update(dict.fromkeys(names_of(body, field, self.host)))
+            if following is None or len(names) == before or len(names) > LISTING_NAMES:
+                return Listing(list(names), complete=honest and following is None)
             url = following
         return Listing(list(names), complete=False)
 
-    async def blob(self, repository: str, digest: str, size: int | None) -> AsyncIterator[bytes]:
+    def blob(self, repository: str, digest: str, size: int | None) -> AsyncGenerator[bytes, None]:
         """A blob as stored. Resumes by Range when the transfer breaks; raises SourceError unless digest and size hold."""
-        async for chunk in verified(self._resumed(repository, Digest(digest), size), digest, size):
-            yield chunk
+        return verified(self._resumed(repository, Digest(digest), size), digest, size)
 
-    async def _resumed(self, repository: str, digest: Digest, size: int | None) -> AsyncIterator[bytes]:
-        done = 0
-        for attempt in range(TRIES):
-            headers = {"Range": f"bytes={done}-"} if done else {}
+    async def _resumed(self, repository: str, digest: Digest, size: int | None) -> AsyncGenerator[bytes, None]:
+        """The bytes in order, none twice; a server that cannot go on where it broke off sends all again, and that is skipped."""
+        done = attempt = 0
+        ranged = True
+        while True:
+            begun = done
+            headers = {"Range": f"bytes={done}-"} if done and ranged else {}
+            failure: SourceError | None = None
             try:
-                async with self._ask("GET", f"{repository}/blobs/{digest}", _pull(repository), headers) as response:
+                asked = self._ask("GET", f"{repository}/blobs/{digest}", _pull(repository), headers, also_good=(416,))
+                async with self._transfers, asked as response:
                     skip = _bytes_to_skip(response, done, self.host)
-                    async for chunk in _body(response, self._clock):
+                    async for chunk in self._outbound.body(response):
                         fresh = chunk[skip:] if skip else chunk
                         skip -= len(chunk) - len(fresh)
                         if fresh:
                             done += len(fresh)
                             yield fresh
-                if size is None or done >= size:
-                    return
+                    if size is None or done >= size or (response.status == 200 and not skip and done == begun > 0):
+                        return  # whether that is all, and the right bytes, is for the digest to say
             except SourceError as error:
-                if not error.temporary or error.code in ("digest-mismatch", "bad-encoding") or attempt == TRIES - 1:
+                if error.code not in _RESUMABLE:
                     raise
-            await self._sleep(_pause(attempt))
-        raise SourceError(f"{self.host}: {digest} ends after {done} of {size} bytes", code="truncated")
+                failure, ranged = error, ranged and error.code != "bad-range"
+            attempt = 1 if done - begun >= PROGRESS_BYTES else attempt + 1
+            if attempt >= TRIES:
+                raise failure or SourceError(f"{self.host}: {digest} ends after {done} of {size} bytes", code="truncated")
+            await self._sleep(_pause(attempt - 1))
 
     @asynccontextmanager
     async def _ask(
@@ -176,19 +172,27 @@ class RegistryClient:
         challenged = attempt = 0
         handed_over = False
         while True:
-            self._check_breaker()
+            if (left := self._patience.left) > PATIENCE_SECONDS:
+                raise self._patience.refusal()
+            if left:
+                await self._sleep(left)
             failure: SourceError
             async with self._slots:
+                if self._patience.left:
+                    continue  # while we waited for a place another task was refused
+                self._patience.begin()
+                authorization = self._auth.header(scope)
                 try:
-                    async with self._outbound.request(method, url, headers | self._auth.header(scope)) as response:
-                        if response.status == 401 and challenged < 2:
+                    async with self._outbound.request(method, url, headers | authorization) as response:
+                        if response.status < 500 and response.status != 429:
+                            self._patience.answered()
+                        # Who we were sent to may want credentials of his own; he gets none (hostile 64).
+                        if response.status == 401 and challenged < 2 and response.url.origin() == url.origin():
+                            stated = ", ".join(response.headers.getall("WWW-Authenticate", ()))
+                            await self._auth.answer(parse_challenges(stated), scope, url, authorization)
                             challenged += 1
-                            self._auth.forget(scope)
-                            stated = ", ".join(response.headers.getall("WWW-Authenticate", []))
-                            await self._auth.answer(parse_challenges(stated), scope, url)
                             continue
                         if response.status in (200, 206, *also_good):
-                            self._failures = 0
                             handed_over = True
                             yield response
                             return
@@ -199,32 +203,39 @@ class RegistryClient:
                     failure = error
             if not failure.temporary:
                 raise failure
-            if failure.code != "rate-limited":
-                self._failures += 1
-                if self._failures >= BREAKER_FAILURES:
-                    self._quiet_until = max(self._quiet_until, self._clock() + BREAKER_SECONDS)
+            # An answer that tells of a fault may concern one image only: it counts once, whatever the number of tries.
+            if failure.code != "rate-limited" and (attempt == 0 or not failure.code.startswith("http-")):
+                self._patience.failed()
             attempt += 1
-            if attempt >= self._tries or failure.retry_after > PATIENCE_SECONDS:
+            if attempt >= self._tries or failure.retry_after > PATIENCE_SECONDS or self._patience.broken:
                 raise failure
             await self._sleep(max(failure.retry_after, _pause(attempt - 1)))
 
-    def _check_breaker(self) -> None:
-        left = self._quiet_until - self._clock()
-        if left > 0:
-            raise SourceError(f"{self.host} is left in peace for {left:.0f} s more", code="rate-limited", retry_after=left)
-
     async def _failure(self, response: aiohttp.ClientResponse) -> SourceError:
-        detail = await _error_text(response)
-        said = f"{self.host} answers {response.status}" + (f": {detail}" if detail else "")
+        detail = self._auth.redact(await self._error_text(response))
+        said = f"{self.host} answers {response.status}" + (f": {show(detail.encode())}" if detail else "")
         if response.status == 404:
             return SourceError(said, temporary=False, code="not-found")
         if response.status in (401, 403):
             return SourceError(said, temporary=False, code="unauthorized" if response.status == 401 else "denied")
         if response.status == 429 or "Retry-After" in response.headers:
-            wait = _retry_after(response.headers.get("Retry-After", ""))
-            self._quiet_until = max(self._quiet_until, self._clock() + wait)
+            wait = retry_after(response.headers)
+            self._patience.asked_for(wait)
             return SourceError(said, code="rate-limited", retry_after=wait)
         return SourceError(said, temporary=response.status in _TEMPORARY, code=f"http-{response.status}")
+
+    async def _error_text(self, response: aiohttp.ClientResponse) -> str:
+        """The registry's own words, as far as there are any: JSON errors, else nothing (proxies send pages)."""
+        try:
+            async with asyncio.timeout(ERROR_SECONDS):
+                fields = load_json(await collect(self._outbound.body(response), ERROR_BYTES), ERROR_BYTES)
+        except (Rejected, SourceError, TimeoutError):
+            return ""
+        rows = fields.get("errors") if isinstance(fields, dict) else None
+        if not isinstance(rows, list):
+            return ""
+        words = [str(row.get("message") or row.get("code") or "")[:ERROR_WORDS] for row in rows if isinstance(row, dict)]
+        return "; ".join(filter(None, words))[:ERROR_WORDS]
 
 
 def _pull(repository: str) -> str:
@@ -236,72 +247,13 @@ def _pause(attempt: int) -> float:
     return random.uniform(0, min(PAUSE_LONGEST_SECONDS, PAUSE_FIRST_SECONDS * 2.0**attempt))
 
 
-def _retry_after(value: str) -> float:
-    """Seconds of a Retry-After header, a number or a date; clipped to an hour, 1 where it says nothing usable."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError):
-            seconds = 1.0
-    return min(max(seconds, 0.0), RETRY_AFTER_LONGEST) if seconds == seconds else 1.0
-
-
 def _bytes_to_skip(response: aiohttp.ClientResponse, done: int, host: str) -> int:
     """How much of this answer we have already. Raises SourceError for a range we did not ask for (hostile 67)."""
     if response.status == 200:
         return done
+    if response.status == 416:
+        raise SourceError(f"{host} has nothing after {done} bytes", code="bad-range")
     stated = response.headers.getall("Content-Range", [])
     if not done or len(stated) != 1 or not stated[0].startswith(f"bytes {done}-"):
         raise SourceError(f"{host} sends a range that was not asked for", code="bad-range")
     return 0
-
-
-async def _body(response: aiohttp.ClientResponse, clock: Callable[[], float]) -> AsyncIterator[bytes]:
-    """The body in pieces, as long as it comes at a least rate (hostile 68). Raises SourceError."""
-    window, received = clock(), 0
-    try:
-        # Each piece as the socket gave it: joined ones would have left the processor's cache before they are hashed.
-        async for chunk, _ in response.content.iter_chunks():
-            received += len(chunk)
-            yield chunk
-            now = clock()
-            if now - window >= RATE_WINDOW_SECONDS:
-                if received < RATE_BYTES * (now - window):
-                    raise SourceError(f"{response.url.host} sends {received} bytes in a minute", code="slow")
-                window, received = now, 0
-    except TimeoutError as error:
-        raise SourceError(f"{response.url.host} stopped sending", code="slow") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise SourceError(f"{response.url.host} broke off: {type(error).__name__}", code="truncated") from error
-
-
-def _listing(body: bytes, host: str) -> dict[str, object]:
-    try:
-        fields = load_json(body, LISTING_BYTES)
-    except Rejected as error:
-        raise SourceError(f"{host}: its listing is not readable: {error.detail}") from error
-    return fields if isinstance(fields, dict) else {}
-
-
-def _next_page(response: aiohttp.ClientResponse, url: URL) -> URL | None:
-    link = response.headers.get("Link", "")
-    target, _, parameters = link.partition(">")
-    if not target.startswith("<") or 'rel="next"' not in parameters.replace("rel=next", 'rel="next"'):
-        return None
-    return url.join(URL(target[1:]))
-
-
-async def _error_text(response: aiohttp.ClientResponse) -> str:
-    """The registry's own words, as far as there are any: JSON errors, else nothing (proxies send pages)."""
-    try:
-        async with asyncio.timeout(10):
-            fields = load_json(await collect(response.content.iter_any(), ERROR_BYTES), ERROR_BYTES)
-    except (Rejected, SourceError, TimeoutError, aiohttp.ClientError):
-        return ""
-    rows = fields.get("errors") if isinstance(fields, dict) else None
-    if not isinstance(rows, list):
-        return ""
-    words = [str(row.get("message") or row.get("code") or "") for row in rows if isinstance(row, dict)]
-    return "; ".join(word[:200] for word in words if word)

@@ -42,6 +42,26 @@ class Reference(msgspec.Struct, frozen=True):
         return f"{self.registry}/{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
 
 
+def is_repository(text: str) -> bool:
+    """Whether a text can be the name of a repository of a registry."""
+    return len(text) <= MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text can be a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def parse_image_name(text: str) -> Reference:
+    """The name of an image as engines and tools write it: always of a registry, so `docker:26` is the image `docker`.
+
+    Raises Malformed.
+    """
+    if len(text) > 4096 or not text.isprintable():
+        raise Malformed(f"not an image name: {text[:100]!r}")
+    return _registry(text)
+
+
 def parse_reference(text: str) -> Reference:
     """The image a person means. Raises Malformed with a sentence that tells the expected form."""
     if not text or len(text) > 4096 or any(character.isspace() or not character.isprintable() for character in text.strip(" ")):
@@ -70,7 +90,7 @@ def _layout(place: str) -> Reference:
     """`oci:DIR[:TAG]`: a colon after the last slash begins a tag."""
     folder, slash, last = place.rpartition("/")
     name, colon, tag = last.partition(":")
-    if colon and not _TAG.fullmatch(tag):
+    if colon and not is_tag(tag):
         raise Malformed(f"not a tag: {tag[:100]!r} in oci:{place[:100]}")
     if not name and not slash:
         raise Malformed("oci: names no folder; write oci:DIR or oci:DIR:TAG")
@@ -91,9 +111,9 @@ def _registry(text: str) -> Reference:
         repository = f"library/{repository}"
     if not _HOST.fullmatch(host) or not _port_fits(host):
         raise Malformed(f"not a registry host: {host[:100]!r} in {text[:100]!r}")
-    if not _REPOSITORY.fullmatch(repository) or len(repository) > MAX_REPOSITORY:
+    if not is_repository(repository):
         raise Malformed(f"not a repository name (lower case, digits, separators): {repository[:100]!r} in {text[:100]!r}")
-    if colon and not _TAG.fullmatch(tag):
+    if colon and not is_tag(tag):
         raise Malformed(f"not a tag: {tag[:100]!r} in {text[:100]!r}")
     if not tag and not digest:
         tag = "latest"

@@ -6,7 +6,6 @@ is compressed as a whole is read once more instead, from end to end.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,7 +124,7 @@ class ArchiveSource:
                 return archive.members[name]
             if name not in archive.links:
                 break
-            name = posixpath.normpath(posixpath.join(posixpath.dirname(name), archive.links[name]))
+            name = archive.links[name]
         raise SourceError(f"{self._path} lacks {name}", temporary=False, code="not-found")
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:

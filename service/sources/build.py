@@ -25,7 +25,7 @@ SCAN_TRIES = 2
 def registry_source(settings: RegistrySettings, tries: int = TRIES) -> RegistrySource:
     """A source over one registry. Its own host counts as named by a person, and may be private."""
     policy = HostPolicy((settings.host, *settings.trusted_hosts), (settings.host,) if settings.insecure else ())
-    return RegistrySource(settings, Outbound(policy), tries)
+    return RegistrySource(settings, Outbound(policy, ca_file=settings.ca_file), tries=tries)
 
 
 def docker_source(settings: DockerSettings) -> DockerSource:

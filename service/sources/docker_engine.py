@@ -9,10 +9,14 @@ else put together from `inspect`: its digest is then that of our own bytes, so t
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
+import socket
 import threading
-from collections.abc import AsyncIterator, Collection
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +24,13 @@ import aiohttp
 import docker
 import docker.errors
 import requests.exceptions
+import urllib3.exceptions
 
 from analyzers.errors import Malformed, Rejected
 from analyzers.oci import Digest, ImageConfig, Platform, parse_config
 from service.errors import SourceError
-from service.registry.reference import parse_reference
+from service.outbound import IDLE_SECONDS, paced
+from service.registry.reference import parse_image_name
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, Sighting
 from service.sources.manifests import sha256
 from service.sources.settings import DockerSettings
@@ -32,12 +38,13 @@ from service.sources.settings import DockerSettings
 UNTAGGED = "<untagged>"
 SETTLE_SECONDS = 0.3
 """Events come in bursts; one listing serves a burst."""
-REQUEST_SECONDS = 120
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 120.0
+"""The containerd store takes some milliseconds an image to list."""
 FIRST_BYTE_SECONDS = 600.0
 """Engines with a graphdriver write the whole archive to their disk before its first byte."""
-IDLE_SECONDS = 60.0
 _LAYER_WORDS = ("RUN", "COPY", "ADD", "WORKDIR", "/bin/sh -c")
-_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
+_FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
 class DockerSource:
@@ -45,9 +52,21 @@ class DockerSource:
 
     kind = "docker"
 
-    def __init__(self, settings: DockerSettings) -> None:
+    def __init__(
+        self,
+        settings: DockerSettings,
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+        first_byte_seconds: float = FIRST_BYTE_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = settings.name
         self._settings = settings
+        self._request_seconds = request_seconds
+        self._first_byte_seconds = first_byte_seconds
+        self._idle_seconds = idle_seconds
+        self._clock = clock
         self._client: docker.APIClient | None = None
         self._root: Path | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -60,9 +79,17 @@ class DockerSource:
             return self._client
 
     def _connect(self) -> tuple[docker.APIClient, Path | None]:
-        if not Path(self._settings.socket).exists():
-            raise SourceError(f"no Docker engine at {self._settings.socket}", code="not-found")
-        client = docker.APIClient(f"unix://{self._settings.socket}", version="auto", timeout=REQUEST_SECONDS)
+        path = self._settings.socket
+        try:
+            # docker-py would tell of everything that it could not get a version.
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(CONNECT_SECONDS)
+                probe.connect(path)
+        except OSError as error:
+            code = {FileNotFoundError: "not-found", PermissionError: "denied"}.get(type(error), "unreachable")
+            why = "" if code == "not-found" else f": {error.strerror or error}"
+            raise SourceError(f"no Docker engine at {path}{why}", code=code) from error
+        client = docker.APIClient(f"unix://{path}", version="auto", timeout=max(1, round(self._request_seconds)))
         info = client.info()
         root = info.get("DockerRootDir")
         driver = info.get("Driver")
@@ -72,7 +99,11 @@ class DockerSource:
     async def _blocking(self, call: Any, *arguments: Any, **keywords: Any) -> Any:
         """A docker-py call beside the loop, its failures as ours."""
         try:
-            return await asyncio.to_thread(call, *arguments, **keywords)
+            async with asyncio.timeout(self._request_seconds):
+                return await _in_daemon_thread(partial(call, *arguments, **keywords))
+        except TimeoutError as error:
+            self._client = None
+            raise SourceError(f"{self.name}: the engine does not answer", code="slow") from error
         except docker.errors.NotFound as error:
             raise SourceError(f"{self.name}: {error.explanation or error}", temporary=False, code="not-found") from error
         except _FAILURES as error:
@@ -83,7 +114,8 @@ class DockerSource:
         """Subscribes first and lists second, so that nothing falls between (hostile 106)."""
         client = await self._connected()
         stirred = asyncio.Event()
-        follower = _Follower(client, asyncio.get_running_loop(), stirred)
+        stream = await self._blocking(client.events, filters={"type": "image"})
+        follower = _Follower(stream, asyncio.get_running_loop(), stirred)
         shown: dict[tuple[str, str, str], Sighting] = {}
         try:
             while True:
@@ -114,7 +146,7 @@ class DockerSource:
         found = []
         for name in row.get("RepoTags") or []:
             try:
-                reference = parse_reference(name)
+                reference = parse_image_name(name)
             except Malformed:
                 continue  # `<none>:<none>` of old engines
             found.append(Sighting(self.name, reference.registry, reference.repository, reference.tag, row["Id"]))
@@ -153,13 +185,13 @@ class DockerSource:
         if wanted:
             await sink.archive(self._export(image.sighting.digest))
 
-    async def _export(self, image_id: str) -> AsyncIterator[bytes]:
+    async def _export(self, image_id: str) -> AsyncGenerator[bytes, None]:
         client = await self._connected()
         url = f"http://docker/v{client.api_version}/images/{image_id}/get"
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(self._settings.socket),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=FIRST_BYTE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._first_byte_seconds),
                 auto_decompress=False,
                 read_bufsize=1 << 20,
             )
@@ -171,33 +203,51 @@ class DockerSource:
                         temporary=response.status != 404,
                         code="not-found" if response.status == 404 else "unreachable",
                     )
-                async for chunk in response.content.iter_any():
+                async for chunk in paced(response.content, f"{self.name}: the export", self._idle_seconds, self._clock):
                     yield chunk
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SourceError(f"{self.name}: the export broke off: {type(error).__name__}", code="truncated") from error
+        except TimeoutError as error:
+            raise SourceError(f"{self.name}: the engine does not begin its export", code="slow") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise SourceError(f"{self.name}: the engine does not export: {type(error).__name__}") from error
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
         if self._client is not None:
-            await asyncio.to_thread(self._client.close)
+            await _in_daemon_thread(self._client.close)
+
+
+async def _in_daemon_thread(call: Callable[[], Any]) -> Any:
+    """What a blocking call gives. A thread of asyncio's pool would keep the process from ending while an engine hangs."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(call())
+        except Exception as error:  # noqa: BLE001 raised again where the call was made
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="docker call", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 class _Follower:
     """The thread that waits for events and rings for each; it ends with its stream."""
 
-    def __init__(self, client: docker.APIClient, loop: asyncio.AbstractEventLoop, stirred: asyncio.Event) -> None:
+    def __init__(self, stream: Any, loop: asyncio.AbstractEventLoop, stirred: asyncio.Event) -> None:
         self.ended = False
         self._loop = loop
         self._stirred = stirred
-        self._stream = client.events(filters={"type": "image"}, decode=True)
+        self._stream = stream
         threading.Thread(target=self._follow, name="docker events", daemon=True).start()
 
     def _follow(self) -> None:
         try:
             for _ in self._stream:
                 self._ring()
-        except _FAILURES:
+        except (ValueError, *_FAILURES):
             pass  # the stream's end is what is told, whatever ended it
         finally:
             self.ended = True
@@ -209,7 +259,8 @@ class _Follower:
 
     def stop(self) -> None:
         """Ends the stream, and so the thread."""
-        with contextlib.suppress(*_FAILURES):
+        # AttributeError: docker-py looks for the socket of a response that has ended meanwhile.
+        with contextlib.suppress(AttributeError, *_FAILURES):
             self._stream.close()
 
 

@@ -1,20 +1,22 @@
 """OCI image layouts on disk: one layout, or a folder of them. Watched by looking at each index.json.
 
 A writer puts blobs first and index.json last (sources.md 1.7), so index.json is the only sign that is acted upon; one that is
-half written does not parse and is looked at again. Files are opened without following links.
+half written does not parse and is looked at again. A copying tool may keep another order, so an absent blob may still come.
+Files are opened without following links.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
-from analyzers.errors import Rejected
+from analyzers.errors import Malformed, Rejected
 from analyzers.oci import Descriptor, Digest, Index, Platform, is_attestation, parse_manifest
 from service.blobs import collect, file_chunks, verified
 from service.errors import SourceError
+from service.registry.reference import is_tag, parse_image_name
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
 from service.sources.manifests import images_of
 from service.sources.settings import LayoutSettings
@@ -22,6 +24,9 @@ from service.sources.settings import LayoutSettings
 DOCUMENT_BYTES = 8 << 20
 FULL_NAME = "io.containerd.image.name"
 REF_NAME = "org.opencontainers.image.ref.name"
+RELIST_SECONDS = 60.0
+"""Pause between two full listings; between them only what changed is told."""
+NAME_CHARACTERS = 512
 REGISTRY = "oci-layout"
 """What stands in the registry label of an image that has no registry."""
 RELIST_SECONDS = 60.0
@@ -34,27 +39,33 @@ class LayoutSource:
 
     kind = "layout"
 
-    def __init__(self, settings: LayoutSettings) -> None:
+    def __init__(
+        self, settings: LayoutSettings, *, relist_seconds: float = RELIST_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name = settings.source_name
         self._root = Path(settings.path)
         self._poll_seconds = settings.poll_seconds
+        self._relist_seconds = relist_seconds
+        self._clock = clock
 
     async def events(self) -> AsyncIterator[ImageEvent]:
-        """Lists every layout, then tells of those whose index.json changed, and now and then lists all again.
+        """Lists every layout, and between listings tells only of those whose index.json changed.
 
-        An index.json that cannot be read makes a listing partial. Raises SourceError when the folder is not there.
+        Raises SourceError when the folder is not there.
         """
         stamps: dict[Path, _Stamp] = {}
         shown: dict[Path, list[Sighting]] = {}
-        listed_at = -RELIST_SECONDS
+        listing_at = self._clock()
         while True:
-            relisting = time.monotonic() - listed_at >= RELIST_SECONDS
+            listing = self._clock() >= listing_at
             now = await asyncio.to_thread(self._stamps)
             for folder in [known for known in shown if known not in now]:
                 for sighting in shown.pop(folder):
                     yield ImageEvent(EventKind.GONE, sighting)
             for folder, stamp in now.items():
                 if stamps.get(folder) == stamp:
+                    for sighting in shown[folder] if listing else ():
+                        yield ImageEvent(EventKind.APPEARED, sighting)
                     continue
                 sightings = await self._list(folder)
                 if sightings is None:
@@ -64,15 +75,13 @@ class LayoutSource:
                     if _named(sighting) not in map(_named, sightings):
                         yield ImageEvent(EventKind.GONE, sighting)
                 shown[folder] = sightings
-                for sighting in [] if relisting else sightings:
+                for sighting in sightings:
                     yield ImageEvent(EventKind.APPEARED, sighting)
             stamps = {folder: stamp for folder, stamp in stamps.items() if folder in now}
-            if relisting:
-                for sighting in [sighting for sightings in shown.values() for sighting in sightings]:
-                    yield ImageEvent(EventKind.APPEARED, sighting)
-                whole = shown.keys() == now.keys()
-                yield ImageEvent(EventKind.LISTED if whole else EventKind.LISTED_PARTIALLY)
-                listed_at = time.monotonic()
+            if listing:
+                # What cannot be read at the moment is not known to have gone.
+                yield ImageEvent(EventKind.LISTED if stamps == now else EventKind.LISTED_PARTIALLY)
+                listing_at = self._clock() + self._relist_seconds
             await asyncio.sleep(self._poll_seconds)
 
     def _stamps(self) -> dict[Path, _Stamp]:
@@ -100,14 +109,10 @@ class LayoutSource:
             return None
         if not isinstance(index, Index):
             return None
-        rows = [row for row in index.manifests if not is_attestation(row)]
-        return list(dict.fromkeys(self._sighting(folder, row) for row in rows))
-
-    def _sighting(self, folder: Path, row: Descriptor) -> Sighting:
-        full = row.annotations.get(FULL_NAME, "")
-        tag = row.annotations.get(REF_NAME, "") or full.rpartition(":")[2]
         repository = str(folder.relative_to(self._root))
-        return Sighting(self.name, REGISTRY, self._root.name if repository == "." else repository, tag, row.digest)
+        named = self._root.resolve().name if repository == "." else repository
+        rows = _tagged([row for row in index.manifests if not is_attestation(row)])
+        return [Sighting(self.name, REGISTRY, named, tag, row.digest) for tag, row in rows]
 
     def _folder(self, sighting: Sighting) -> Path:
         nested = self._root / sighting.repository
@@ -139,7 +144,7 @@ class LayoutSource:
 
     def _blob(self, folder: Path, digest: str, size: int | None = None) -> AsyncIterator[bytes]:
         checked = Digest(digest)
-        return verified(file_chunks(folder / "blobs" / checked.algorithm / checked.hex), digest, size)
+        return verified(file_chunks(folder / "blobs" / checked.algorithm / checked.hex, may_come=True), digest, size)
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         folder = self._folder(image.sighting)
@@ -156,6 +161,34 @@ def _why_no_layout(folder: Path) -> str:
         return f"{folder} is not a folder"
     index = folder / "index.json"
     return f"{index} is not a readable OCI index" if index.exists() else f"{folder} is not an OCI layout: it has no index.json"
+
+
+def _tagged(rows: list[Descriptor]) -> list[tuple[str, Descriptor]]:
+    """Each image with its tag, every tag once: of two with one tag the last counts, unless their whole names tell them apart."""
+    stated = [_stated_name(row) for row in rows]
+    names: dict[str, set[str]] = {}
+    for name in stated:
+        names.setdefault(_tag_in(name), set()).add(name)
+    found: dict[str, tuple[str, Descriptor]] = {}
+    for row, name in zip(rows, stated, strict=True):
+        tag = _tag_in(name)
+        tag = name if len(names[tag]) > 1 else tag
+        found[tag or row.digest] = (tag, row)
+    return list(found.values())
+
+
+def _stated_name(row: Descriptor) -> str:
+    """What a writer called an image: skopeo a tag, BuildKit a whole name, containerd both. Empty when it says nothing usable."""
+    name = row.annotations.get(REF_NAME, "") or row.annotations.get(FULL_NAME, "")
+    return name if len(name) <= NAME_CHARACTERS else ""
+
+
+def _tag_in(name: str) -> str:
+    """The tag in a name, which may be only that; what is neither a tag nor the name of an image is kept as it is."""
+    try:
+        return name if is_tag(name) or not name else parse_image_name(name).tag
+    except Malformed:
+        return name
 
 
 def _named(sighting: Sighting) -> tuple[str, str, str]:

@@ -10,13 +10,16 @@ import hashlib
 from collections.abc import Awaitable, Callable, Collection
 
 from analyzers.errors import Rejected
+from analyzers.finding import show
 from analyzers.oci import (
+    INDEX_ENTRIES,
     Descriptor,
     Index,
     Manifest,
     Platform,
     is_attestation,
     is_image_config,
+    is_layer,
     parse_config,
     parse_manifest,
 )
@@ -50,6 +53,9 @@ async def images_of(
     """
     found: list[ImageSource] = []
     seen: set[str] = set()
+    artifacts: list[NotAnImage] = []
+    foreign: set[Platform] = set()
+    absent: list[SourceError] = []
     others: set[Platform] = set()
 
     async def walk(document: bytes, stated: str, depth: int) -> None:
@@ -57,9 +63,15 @@ async def images_of(
         if digest in seen:
             return
         seen.add(digest)
+        if len(seen) > INDEX_ENTRIES:
+            raise Rejected("manifest-too-large", f"more than {INDEX_ENTRIES} manifests below one name")
         parsed = parse_manifest(document, stated)
         if isinstance(parsed, Manifest):
-            image = await _image(sighting, parsed, digest, fetch_config)
+            try:
+                image = await _image(sighting, parsed, digest, fetch_config)
+            except NotAnImage as artifact:
+                artifacts.append(artifact)
+                return
             if not platforms or _wanted(image.platform, platforms):
                 found.append(image)
             else:
@@ -73,23 +85,34 @@ async def images_of(
         for child in index.manifests:
             if is_attestation(child) or child.digest in seen:
                 continue
+            if child.platform is not None and child.platform.os not in ("", "linux"):
+                foreign.add(child.platform)
+                continue
             if platforms and child.platform is not None and not _wanted(child.platform, platforms):
                 others.add(child.platform)
                 continue
             try:
                 document, stated = await fetch_manifest(child.digest)
             except SourceError as error:
-                if absent_ok and error.code == "not-found":
-                    continue
-                raise
+                if not absent_ok or error.code != "not-found":
+                    raise
+                absent.append(error)
+                continue
             await walk(document, stated or child.media_type, depth + 1)
 
     await walk(body, content_type, 0)
-    if not found:
-        wanted = ", ".join(sorted(map(str, platforms))) or "any platform"
-        has = f"; there are {', '.join(sorted(map(str, others)))}" if others else ""
-        raise SourceError(f"no image for {wanted}{has}", temporary=False, code="no-such-platform")
-    return found
+    if found:
+        return found
+    if absent or artifacts:
+        raise (*absent, *artifacts)[0]
+    if foreign and not others:
+        raise Rejected("unsupported", f"only images for {', '.join(sorted(map(str, foreign)))[:200]}")
+    if not platforms:
+        raise NotAnImage("an index without images")
+    wanted, there = (", ".join(sorted(map(str, each)))[:500] for each in (platforms, others))
+    raise SourceError(
+        f"no image for {wanted}" + (f"; there are {there}" if there else ""), temporary=False, code="no-such-platform"
+    )
 
 
 def _wanted(platform: Platform, platforms: Collection[Platform]) -> bool:
@@ -101,9 +124,11 @@ def _wanted(platform: Platform, platforms: Collection[Platform]) -> bool:
 
 
 async def _image(sighting: Sighting, manifest: Manifest, digest: str, fetch_config: FetchConfig) -> ImageSource:
-    if not is_image_config(manifest.config.media_type) or manifest.artifact_type:
-        kind = manifest.artifact_type or manifest.config.media_type
-        raise NotAnImage(f"an artifact of type {kind[:100]}, not an image")
+    layer_types = [layer.media_type for layer in manifest.layers]
+    none_fits = bool(layer_types) and not any(map(is_layer, layer_types))
+    if manifest.artifact_type or none_fits or not is_image_config(manifest.config.media_type):
+        kind = manifest.artifact_type or (layer_types[0] if none_fits else manifest.config.media_type)
+        raise NotAnImage(f"an artifact of type {show(kind.encode()[:100])}, not an image")
     body = await fetch_config(manifest.config)
     config = parse_config(body)
     if config.diff_ids and len(config.diff_ids) != len(manifest.layers):

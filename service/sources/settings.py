@@ -25,6 +25,8 @@ class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pause between two listings; each asks for digests only (HEAD)."""
     insecure: bool = False
     """Allow plain HTTP. Loopback may always use it."""
+    ca_file: str = ""
+    """PEM file of authorities to trust for this registry besides those of the machine."""
     trusted_hosts: tuple[str, ...] = ()
     """Other hosts of this registry: they may lie in private ranges, and may be given its credentials to issue a token."""
     username: str = ""

@@ -267,6 +267,20 @@ def test_ldd_of_a_program_whose_mode_forbids_running_still_lists_it() -> None:
     assert listed[0].interpreter == GLIBC.decode()
 
 
+def test_ldd_lists_libraries_and_foreign_programs_too() -> None:
+    library, foreign = elf(elf_facts(needed=(b"libc.so.6",))), program(machine=183)
+    image = layer({"x": TRUE, "lib/a.so": library, "y": foreign})
+    listed = {each.path: each for each in list_objects(ImageConfig(cmd=("/x",)), [image], all_elf=True)}
+    assert (listed["/lib/a.so"].verdict, listed["/lib/a.so"].error) == (State.UNKNOWN, "the image has no loader for this library")
+    assert (listed["/y"].verdict, listed["/y"].error) == (State.FAILS, "exec format error")
+
+
+def test_ldd_of_a_start_that_ends_before_any_program_tells_its_line() -> None:
+    (listed,) = list_objects(ImageConfig(cmd=("x",), env=("PATH=/bin",)), [layer({"x": TRUE})])
+    assert (listed.path, listed.verdict) == ("x", State.FAILS)
+    assert listed.error == 'exec: "x": executable file not found in $PATH'
+
+
 def test_ldd_says_why_a_program_of_another_machine_cannot_be_run() -> None:
     image = layer({"x": TRUE, "foreign": elf(elf_facts(GLIBC, machine=183))})
     listed = {each.path: each for each in list_objects(ImageConfig(cmd=("/x",)), [image], all_elf=True)}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from analyzers.accounts import Credentials
-from analyzers.facts import ElfFacts, LayerFacts
+from analyzers.facts import ElfFacts, LayerFacts, Segment
 from analyzers.kernel import Execution, execute
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Rootfs
@@ -72,8 +73,6 @@ def test_k14_only_the_first_interp_counts_and_is_opened_from_the_working_directo
 
 
 def segments(facts: ElfFacts, **changes: int) -> ElfFacts:
-    import msgspec
-
     load = msgspec.structs.replace(facts.segments[-1], **changes)
     return msgspec.structs.replace(facts, segments=(*facts.segments[:-1], load))
 
@@ -89,6 +88,22 @@ def segments(facts: ElfFacts, **changes: int) -> ElfFacts:
 )
 def test_k17_segments_that_cannot_be_mapped_kill_the_process(facts: ElfFacts, signal: str) -> None:
     assert run({"x": elf(facts)}).crash == signal
+
+
+def test_k17_what_follows_a_segment_is_cleared_before_anything_runs() -> None:
+    """The first segment that is cut would be SIGBUS; clearing behind the last comes before it is touched."""
+    facts = elf_facts()
+    first = msgspec.structs.replace(facts.segments[0], filesz=9000, memsz=9000)
+    last = Segment(1, 6, 12288, 16384, 100, 300, 4096)
+    assert run({"x": elf(msgspec.structs.replace(facts, segments=(first, last)))}).crash == "SIGSEGV"
+    whole_pages = Segment(1, 6, 12288, 16384, 4096, 9000, 4096)
+    assert run({"x": elf(msgspec.structs.replace(facts, segments=(first, whole_pages)))}).crash == "SIGBUS"
+
+
+@pytest.mark.parametrize("odd", [{"needed": (b"libc.so.6",)}, {"interp": b"/lib/ld.so"}, {"entry": 0}])
+def test_k17_an_interpreter_that_can_be_no_loader_crashes(odd: dict[str, object]) -> None:
+    done = run({"x": dynamic(b"/ld"), "ld": elf(elf_facts(**odd))})  # type: ignore[arg-type]
+    assert (done.crash, done.cause) == ("SIGSEGV", "elf.interpreter-unusable")
 
 
 def test_k18_a_library_that_returns_into_nothing_crashes() -> None:

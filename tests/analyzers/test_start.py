@@ -149,6 +149,7 @@ def test_c23_containerds_words_for_users() -> None:
     assert words("nobody") == b"no users found"
     assert words("0:web") == b"unable to find group web"
     assert words("-1") == b'invalid USER value "-1": uid out of range'
+    assert words("0:0:0") == b"invalid USER value 0:0:0"
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,15 @@ from analyzers.finding import Reason, Report, Stage, State, show
 from analyzers.profile import HostProfile
 from tests.engine import Engine, RunResult
 
-MARK = "hello\n"
+MARK = "hello"
 """What every program of the fleet writes to its standard output before anything else."""
 _PREFIXES = re.compile(
     r"^docker: |Error response from daemon: |failed to create task for container: |failed to create shim task: "
     r"|OCI runtime create failed: |runc create failed: |unable to start container process: "
 )
 _ROOT = re.compile(r"/[^ ]*?/overlay2/[0-9a-f]+/merged")
+_LATER = re.compile(r": symbol lookup error: ")
+"""What a loader says of a function that is missing when it is first called, long after the start."""
 _HELP = "\n\nRun 'docker run --help' for more information"
 # Flags of /proc/cpuinfo that make the micro-architecture levels of x86-64 (its psABI, table 3.1).
 _LEVELS = (
@@ -50,10 +52,10 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"lstat <rootfs>/etc/(passwd|group): ", frozenset({_R.USER})),
     (r"version `[^']*' not found", frozenset({_R.VERSION})),
     (r"undefined symbol: |: symbol not found$", frozenset({_R.SYMBOL})),
-    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE})),
+    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE, _R.OTHER})),
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
-    (r"^Error loading shared library .*: No such file or directory", frozenset({_R.LIBRARY_ABSENT})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
+    (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
     (r"error while loading shared libraries|^Error loading|^Error relocating|Inconsistency detected|Fatal glibc error",
      frozenset({_R.OTHER, _R.ARCHITECTURE, _R.LIBRARY_ABSENT, _R.SYMBOL, _R.VERSION, _R.PERMISSION})),
 )  # fmt: skip
@@ -128,6 +130,7 @@ def seen(ran: RunResult) -> Seen:
         return Seen(state=State.FAILS, stage=stage, lines=(text,), exit_code=ran.exit_code, reasons=_reasons(text, stage))
     lines = tuple(show(line.encode()) for line in _unwrapped(ran.stderr).split("\n")) if ran.stderr.strip("\n") else ()
     if ran.stdout.startswith(MARK):
+        lines = tuple(line for line in lines if not _LATER.search(line))
         return Seen(state=State.STARTS, stage=Stage.STARTED, lines=lines, exit_code=ran.exit_code)
     stage = Stage.CRASH if ran.exit_code > 128 else Stage.LOAD
     if len(lines) == 1 and re.fullmatch(r"exec .*: [a-z /]+", lines[0]) and ran.exit_code in (1, 255):
@@ -138,23 +141,26 @@ def seen(ran: RunResult) -> Seen:
 def _reasons(text: str, stage: Stage) -> frozenset[Reason]:
     if stage is Stage.CRASH:
         return frozenset(Reason)
-    for words, reasons in _REASONS:
-        if re.search(words, text, re.MULTILINE):
-            return reasons
-    return frozenset({Reason.RUNTIME}) if stage is Stage.CONFIG else frozenset()
+    # The first line that stops the start has the reason; a loader that goes on after it says more.
+    for line in text.split("\n"):
+        for words, reasons in () if line.endswith(": ignored.") else _REASONS:
+            if re.search(words, line):
+                return reasons
+    return frozenset({Reason.RUNTIME}) if stage is Stage.CONFIG else frozenset({Reason.OTHER})
 
 
 def disagreements(real: Seen, report: Report) -> list[str]:
     """Where a prediction departs from what was seen, a sentence each; "not decided" and "not whole" are departures."""
     verdict = report.verdict
     if verdict.state is State.UNKNOWN:
-        return [f"undecided: {verdict.why_unknown}"]
+        return [f"undecided: {verdict.why_unknown}; seen {real.state} {real.stage} {real.exit_code} {real.text}"]
     wrong = [] if report.complete else [f"not whole: {report.incomplete[0]}"]
     if verdict.state is not real.state or verdict.stage is not real.stage:
         wrong.append(f"foretold {verdict.state} {verdict.stage}, seen {real.state} {real.stage}")
     if verdict.state is State.STARTS:
-        lines = tuple(sorted(finding.message for finding in report.findings if finding.rule == "load.warning"))
-        if lines != tuple(sorted(real.lines)):
+        lines = tuple(finding.message for finding in report.findings if finding.rule == "load.warning")
+        # A program may run another one, whose loader says the same once more.
+        if set(lines) != set(real.lines):
             wrong.append(f"foretold the warnings {lines}, seen {real.lines}")
         return wrong
     # Beyond execve the lines are the loader's own, all of them; before it there is one.

@@ -12,12 +12,14 @@ from analyzers.judges import judge_image
 from analyzers.layer import LayerReader
 from analyzers.oci import parse_config
 from analyzers.profile import HostProfile
-from analyzers.start import Overrides
+from analyzers.rootfs import Rootfs
+from analyzers.start import NO_OVERRIDES, Overrides, foretell_start
 from analyzers.wire import pack, unpack
 from tests.make.images import Image
 from tests.make.layers import blob, sha256
 
 _CHUNK = 1 << 16
+_PT_LOAD = 1
 _COMPRESSIONS = ("plain", "gzip", "zstd")
 
 
@@ -31,6 +33,20 @@ class Foreteller:
         """Of an image made by hand."""
         layers = [self._layer(tar) for tar in image.layers]
         return self._judge(image.config(), layers, profile, overrides)
+
+    def program(self, image: Image, profile: HostProfile) -> tuple[str, int] | None:
+        """Path of the program that such an image is foretold to run, and where in the file its entry point lies."""
+        rootfs = Rootfs([self._layer(tar) for tar in image.layers])
+        executed = foretell_start(rootfs, parse_config(image.config()), profile, NO_OVERRIDES).execution
+        if executed is None or executed.program is None:
+            return None
+        facts = rootfs.elf(executed.program)
+        if facts is None:
+            return None
+        for each in facts.segments:
+            if each.type == _PT_LOAD and each.vaddr <= facts.entry < each.vaddr + each.filesz:
+                return executed.program.path.decode(), facts.entry - each.vaddr + each.offset
+        return None
 
     def saved(self, archive: bytes, asked: Mapping[str, tuple[HostProfile, Overrides]]) -> dict[str, Report]:
         """Of images in a `docker save` archive, by tag."""

@@ -6,7 +6,7 @@ Most stand on Debian (2.36); those whose answer depends on the release stand als
 from __future__ import annotations
 
 from analyzers.start import Overrides
-from tests.fleet.image import FleetImage, Items, runs
+from tests.fleet.image import BASES, FleetImage, Items, runs
 from tests.fleet.libraries import (
     LONG_TEXT,
     SHORT_TEXT,
@@ -25,7 +25,7 @@ from tests.fleet.libraries import (
 from tests.fleet.programs import MARKED, calling, hello
 from tests.make import roots
 from tests.make.elves import c, library, patched, rpath, runpath, zig
-from tests.make.layers import file, folder, program, symlink
+from tests.make.layers import Item, file, folder, program, symlink
 from tests.make.views import capability
 
 NOT_THERE = "cannot open shared object file: No such file or directory"
@@ -206,10 +206,6 @@ SYMBOLS = (
     debian("glibc_relr_of_2_36_on_2_31", "G45", lambda: {"app": relr()}, "version `GLIBC_ABI_DT_RELR' not found",
            base="glibc-2.31"),
     debian("glibc_relr_of_2_36_on_2_41", "G45", lambda: {"app": relr()}, base="glibc-2.41"),
-    debian("glibc_a_loader_of_2_36_with_a_libc_of_2_41", "G55 T99",
-           lambda: {"app": hello(), f"usr/lib/{TRIPLET}/libc.so.6": libc_of("2.41")}, "GLIBC_PRIVATE"),
-    debian("glibc_a_loader_of_2_41_with_a_libc_of_2_36", "G55 T100",
-           lambda: {"app": hello(), f"usr/lib/{TRIPLET}/libc.so.6": libc_of("2.36")}, base="glibc-2.41", crashes=139),
     debian("glibc_libm_of_2_41_beside_2_36", "G55",
            lambda: {"app": c(MARKED.format(declared="double cos(double);\n", body="n += cos(argc) > 2; "), "-lm"),
                     f"usr/lib/{TRIPLET}/libm.so.6": roots.neighbour("2.41")[f"usr/lib/{TRIPLET}/libm.so.6"]}),
@@ -237,12 +233,31 @@ def relr() -> bytes:
              "-Wl,-z,pack-relative-relocs")  # fmt: skip
 
 
-def libc_of(release: str) -> object:
-    if release == "2.36":
-        return roots.debian()[f"usr/lib/{TRIPLET}/libc.so.6"]
-    return roots.neighbour(release)[f"usr/lib/{TRIPLET}/libc.so.6"]
+BASE_OF = {"2.31": "glibc-2.31", "2.36": "debian", "2.41": "glibc-2.41"}
 
 
+def libc_of(release: str) -> Item:
+    root = BASES[BASE_OF[release]]()
+    name = "libc-2.31.so" if release == "2.31" else "libc.so.6"
+    return root[f"usr/lib/{TRIPLET}/{name}"]
+
+
+def mixed(loader: str, libc: str, fails: str, **more: object) -> FleetImage:
+    """A loader of one release with a libc of another (G55)."""
+    return debian(
+        f"glibc_a_loader_of_{loader.replace('.', '_')}_with_a_libc_of_{libc.replace('.', '_')}", "G55 T99 T100",
+        lambda: {"app": hello(by=OLD), f"usr/lib/{TRIPLET}/libc.so.6": libc_of(libc)}, fails, base=BASE_OF[loader], **more,
+    )  # fmt: skip
+
+
+MIXED = (
+    mixed("2.31", "2.36", "version `GLIBC_2.35' not found"),
+    mixed("2.31", "2.41", "version `GLIBC_2.35' not found"),
+    mixed("2.36", "2.31", "Assertion"),
+    mixed("2.36", "2.41", "GLIBC_PRIVATE"),
+    mixed("2.41", "2.31", "Assertion"),
+    mixed("2.41", "2.36", "", crashes=139),
+)
 FUNCTION_OF_A = f"a/{A}"
 PRELOADS = (
     debian("glibc_preload_of_a_missing_file", "G38 T91 C9", lambda: {"app": hello()}, env=("LD_PRELOAD=/nope.so",),
@@ -292,4 +307,23 @@ PRIVILEGES = (
            env=("LD_PRELOAD=/nope.so",)),
 )  # fmt: skip
 
-IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *PRELOADS, *PRIVILEGES)
+LD_SO = f"/lib/{TRIPLET}/ld-linux-x86-64.so.2"
+COMMANDS = (
+    debian("glibc_loader_as_a_command", "G62", lambda: {"app": program(hello(), 0o644)}, cmd=f"{LD_SO} /app"),
+    debian("glibc_loader_as_a_command_with_a_missing_library", "G62", alone, f"{A}: {NOT_THERE}", cmd=f"{LD_SO} /app"),
+    debian("glibc_loader_as_a_command_with_a_library_path", "G62", lambda: a_in("a"), cmd=f"{LD_SO} --library-path /a /app"),
+    debian("glibc_loader_as_a_command_without_a_program", "G62", dict, "missing program name", cmd=LD_SO),
+    debian("glibc_loader_as_a_command_for_nothing", "G62", dict, "/nope: cannot open shared object file", cmd=f"{LD_SO} /nope"),
+    debian("glibc_loader_as_a_command_for_a_static_program", "G62", lambda: {"app": hello("-static")}, cmd=f"{LD_SO} /app"),
+    debian("glibc_2_31_loader_as_a_command_for_a_static_program", "G62", lambda: {"app": hello("-static")},
+           base="glibc-2.31", cmd=f"{LD_SO} /app", crashes=139),
+)  # fmt: skip
+LINKS = (
+    debian("glibc_a_second_copy_of_the_loader", "G7", lambda: {"app": hello()}, env=(f"LD_PRELOAD=/usr{LD_SO}",), crashes=139),
+    debian("glibc_the_loader_by_its_own_name", "G6", lambda: {"app": hello()}, env=("LD_PRELOAD=/lib64/ld-linux-x86-64.so.2",)),
+    debian("glibc_a_cache_that_is_a_library", "G36", lambda: {"app": hello(), "etc/ld.so.cache": file(one(A))}),
+    debian("glibc_a_cache_behind_a_link", "G36", lambda: {
+        "app": hello(), "etc/ld.so.cache": symlink("../var/ld.so.cache"), "var/ld.so.cache": roots.debian()["etc/ld.so.cache"]}),
+)  # fmt: skip
+
+IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *MIXED, *PRELOADS, *PRIVILEGES, *COMMANDS, *LINKS)

@@ -8,6 +8,7 @@ from analyzers.start import Overrides
 from tests.fleet.image import FleetImage, Items, Layer, runs
 from tests.fleet.libraries import A, needs, one
 from tests.fleet.programs import hello, musl_hello, user_of
+from tests.make import roots
 from tests.make.elves import c, runpath, zig
 from tests.make.layers import file, folder, hardlink, program, symlink
 
@@ -107,6 +108,15 @@ MACHINES = (
     runs("machine_x86_64_program_with_a_foreign_loader", "K16", "", lambda: {
         "app": hello(), "lib64/ld-linux-x86-64.so.2": hello(by=zig("aarch64-linux-gnu"))},
         fails="exec /app: accessing a corrupted shared library"),
+    runs("machine_a_program_as_the_loader", "K17", "debian", lambda: {
+        "app": hello(), f"usr/lib/{TRIPLET}/ld-linux-x86-64.so.2": hello()}, crashes=139),
+    runs("machine_a_library_as_the_loader", "K17", "debian", lambda: {
+        "app": hello(), f"usr/lib/{TRIPLET}/ld-linux-x86-64.so.2": one(A)}, crashes=139),
+    runs("machine_a_truncated_loader", "K17", "debian", lambda: {
+        "app": hello(), f"usr/lib/{TRIPLET}/ld-linux-x86-64.so.2": program(loader()[:4096])}, crashes=139),
+    runs("machine_a_loader_without_its_last_pages", "K17", "debian", lambda: {
+        "app": hello(), f"usr/lib/{TRIPLET}/ld-linux-x86-64.so.2": program(loader()[:-40000])}, crashes=139),
+    runs("machine_a_truncated_static_program", "K17", "", lambda: {"app": program(hello("-static")[:20000])}, crashes=139),
     runs("machine_an_object_file", "K12", "", lambda: {"app": c("int main(void) { return 0; }\n", "-c")},
          fails="exec /app: exec format error"),
     runs("machine_a_library_as_a_program", "K18", "debian", lambda: {"app": one(A)}, crashes=139),
@@ -114,6 +124,10 @@ MACHINES = (
     runs("machine_unreadable_but_executable", "K1", "", lambda: {"app": program(hello("-static"), 0o111)}, user="1000"),
     runs("machine_foreign_notes_and_no_sections", "K13", "", lambda: {"app": osabi(hello("-static"))}),
 )  # fmt: skip
+
+
+def loader() -> bytes:
+    return roots.debian()[f"usr/lib/{TRIPLET}/ld-linux-x86-64.so.2"].content
 
 
 def osabi(elf: bytes) -> bytes:

@@ -55,7 +55,7 @@ def test_an_image_is_what_its_name_says(image: FleetImage, outcomes: dict[str, O
         assert ran.exit_code, ran
         assert not ran.stdout, ran
     else:
-        assert ran.stdout == (image.prints or MARK), ran
+        assert ran.stdout == (image.prints or MARK + "\n"), ran
         assert ran.exit_code == 0, ran
         assert (image.warns in ran.stderr) if image.warns else not ran.stderr, ran
 

@@ -11,7 +11,9 @@ from aiohttp import web
 from analyzers.finding import Report
 from analyzers.rules import RULES
 from service.fleet import Fleet, FleetRow
+from service.history import Change, Moment
 from service.metrics import Metrics
+from service.running import Running
 from service.settings import Settings
 from service.sources import LayerSource, Sighting
 from service.web import make_app
@@ -34,15 +36,35 @@ class KeptReports:
         return self.layers.get(manifest_digest, ())
 
 
+class KeptHistory:
+    """Changes as the history gives them, the newest first."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+
+    async def latest(self, limit: int = 50) -> list[Change]:
+        return self.changes[:limit]
+
+    async def of_tag(self, registry: str, repository: str, tag: str, platform: str = "", limit: int = 100) -> list[Moment]:
+        moments = [change.after for change in self.changes]
+        found = [each for each in moments if (each.registry, each.repository, each.tag) == (registry, repository, tag)]
+        return [each for each in found if platform in ("", each.platform)][:limit]
+
+    async def moment(self, number: int) -> Moment | None:
+        return next((change.after for change in self.changes if change.after.id == number), None)
+
+
 class World:
     """A fleet, its reports, its metrics and what was asked to be examined anew."""
 
     def __init__(self) -> None:
         self.fleet = Fleet()
         self.reports = KeptReports()
+        self.history = KeptHistory()
         self.metrics = Metrics(self.fleet)
         self.rescanned: list[Sighting] = []
         self.unready: list[str] = []
+        self.running: tuple[Running, ...] = ()
 
     def show(self, report: Report | None, repository: str, tag: str = "latest", **changes: Any) -> FleetRow:
         """Puts an image under a name into the fleet."""
@@ -61,7 +83,8 @@ class World:
 
     def app(self, **changes: Any) -> web.Application:
         values: dict[str, Any] = {
-            "fleet": self.fleet, "reports": self.reports, "metrics": self.metrics, "rescan": self.rescan,
+            "fleet": self.fleet, "reports": self.reports, "history": self.history, "metrics": self.metrics, "rescan": self.rescan,
+            "running": lambda: self.running,
             "readiness": self.readiness, "settings": Settings(), "rules": RULES, "version": "0.1.0",
         }  # fmt: skip
         return make_app(**(values | changes))

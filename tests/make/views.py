@@ -10,7 +10,7 @@ import msgspec
 
 from analyzers.elf import read_elf
 from analyzers.entries import Entries
-from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, Unread
+from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, SymbolFacts, Unread
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -106,17 +106,22 @@ def layer(
             while path := path.rpartition(b"/")[0]:
                 wanted.setdefault(path, folder())
     entries, elfs, texts, heads = [], {}, {}, {}
+    symbols: dict[bytes, SymbolFacts] = {}
     for path, item in wanted.items():
         size, digest = len(item.content), b""
         if item.content.startswith(b"\x7fELF"):
             digest = hashlib.sha256(item.content).digest()
-            elfs[digest] = read_elf(item.content).facts
+            read = read_elf(item.content)
+            elfs[digest] = read.facts
+            if read.symbols is not None:
+                symbols[digest] = read.symbols
         if item.elf is not None:
             size = item.elf.file_size
             digest = hashlib.sha256(msgspec.msgpack.encode(item.elf)).digest()
             elfs[digest] = item.elf
+        mode = max(item.mode, 0)
         entries.append(
-            Entry(path, item.kind, item.mode, item.uid, item.gid, size, item.link, capability=item.capability, sha256=digest)
+            Entry(path, item.kind, mode, item.uid, item.gid, size, item.link, capability=item.capability, sha256=digest)
         )
         base = path.rpartition(b"/")[2]
         if item.kind != Kind.FILE:
@@ -132,7 +137,7 @@ def layer(
         whiteouts=tuple(sorted(each.encode() for each in whiteouts)),
         opaques=tuple(sorted(each.encode() for each in opaques)),
         elf=elfs,
-        symbols={},
+        symbols=symbols,
         texts=texts,
         heads=heads,
         unread=unread,

@@ -56,7 +56,7 @@ def scanned(report: Any, **changes: Any) -> ScannedImage:
 
 def scan_of(*images: ScannedImage) -> Scan:
     statuses = [image.exit_status for image in images]
-    return Scan(schema=SCHEMA, reference="shop/app:1", exit_status=worst(statuses), error="", images=images)
+    return Scan(schema=SCHEMA, reference="shop/app:1", answered_by="", exit_status=worst(statuses), error="", images=images)
 
 
 def test_the_schema_in_docs_is_that_of_the_structs() -> None:

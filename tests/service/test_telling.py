@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from service.errors import SettingsError
-from service.notices import SIGNATURE_HEADER, WebhookSettings, signature
+from service.notices import SIGNATURE_HEADER, signature
+from service.receivers import WebhookSettings
 from service.secret import SecretFrom
 from service.telling import read_receivers
 from tests.daemon import LiveDaemon, live

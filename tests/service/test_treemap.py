@@ -41,7 +41,7 @@ TREE = (
 
 
 def test_a_directory_has_its_children_on_it_and_what_is_its_own() -> None:
-    tiles = treemap(TREE, 900, 500)
+    tiles = treemap(TREE, (), 900, 500)
     assert {(tile.path, tile.own) for tile in tiles if tile.depth == 0} == {("/usr", False), ("/opt", False), ("/", True)}
     assert {(tile.path, tile.own) for tile in tiles if tile.depth == 1} == {
         ("/usr/lib", False), ("/usr/bin", False), ("/usr", True),
@@ -50,7 +50,7 @@ def test_a_directory_has_its_children_on_it_and_what_is_its_own() -> None:
 
 
 def test_tiles_of_one_depth_do_not_overlap_and_stay_on_their_directory() -> None:
-    tiles = treemap(TREE, 900, 500)
+    tiles = treemap(TREE, (), 900, 500)
     for depth in range(3):
         level = [tile for tile in tiles if tile.depth == depth]
         assert not any(overlap(one, other) for at, one in enumerate(level) for other in level[:at])
@@ -59,9 +59,15 @@ def test_tiles_of_one_depth_do_not_overlap_and_stay_on_their_directory() -> None
     assert all(tile.x >= usr.x and tile.x + tile.width <= usr.x + usr.width + 1e-6 for tile in inside)
 
 
+def test_a_big_file_lies_on_its_directory_and_leaves_the_rest() -> None:
+    tiles = treemap(TREE, (Weight("/opt/app", 140, 1),), 900, 500)
+    inside = {(tile.name, tile.own): tile.size_bytes for tile in tiles if tile.depth == 1 and tile.path.startswith("/opt")}
+    assert inside == {("app", False): 140, ("opt", True): 10}
+
+
 def test_an_empty_image_has_no_treemap() -> None:
-    assert treemap((), 10, 10) == []
-    assert treemap((Weight("/", 0, 0),), 10, 10) == []
+    assert treemap((), (), 10, 10) == []
+    assert treemap((Weight("/", 0, 0),), (), 10, 10) == []
 
 
 def with_tree(*directories: Weight, **more: object) -> Report:

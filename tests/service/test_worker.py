@@ -246,6 +246,24 @@ async def test_a_slow_download_does_not_hold_up_a_verdict(pool: Pool) -> None:
     assert len(await asyncio.gather(*downloads)) == 4
 
 
+async def test_a_worker_s_death_is_told_while_its_source_stalls(pool: Pool) -> None:
+    data = layer_blob().data
+    stalled = asyncio.Event()
+
+    async def stalling() -> AsyncIterator[bytes]:
+        yield data[:10]
+        stalled.set()
+        await asyncio.Event().wait()
+
+    reading = asyncio.create_task(pool.layer(stalling()))
+    await stalled.wait()
+    os.kill(children(pool)[0], signal.SIGKILL)
+    async with asyncio.timeout(30):
+        with pytest.raises(WorkerDied, match="signal-9"):
+            await reading
+    assert (await pool.layer(pieces(data))).read.entries
+
+
 async def test_a_fast_source_waits_for_the_reader(pool: Pool) -> None:
     """The pipe is the only buffer: what is drawn and not yet read stays below a few MiB."""
     await pool.layer(pieces(layer_blob().data))
@@ -310,6 +328,9 @@ async def test_h143_a_worker_has_no_secrets_no_network_and_the_limits_it_was_giv
     assert network == "none" or network.startswith("refused")
     if network == "none":
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    # Where the namespace is refused, as in a container, the filter still keeps sockets away.
+    assert pool.confined["system_calls"] == "filtered"
+    assert "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
     with contextlib.suppress(PermissionError):
         assert b"s3cret" not in Path(f"/proc/{pid}/environ").read_bytes()
 

@@ -19,10 +19,11 @@ if [ ! -e "$base" ]; then
     [ -n "$mirror" ] || { echo "no Debian mirror configured: the test of our own image will be skipped" >&2; exit 0; }
     mmdebstrap --quiet --mode=root --format=tar --variant=minbase --skip=cleanup/apt \
         --aptopt='Acquire::GzipIndexes "true"' \
-        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='force-unsafe-io' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --customize-hook='chroot "$1" apt-get clean' \
         --customize-hook="chroot \"\$1\" apt-get -qq install -y --no-install-recommends --download-only $packages" \
+        --customize-hook='rm -f "$1"/var/cache/apt/*.bin; echo "Acquire::Retries \"0\";" >"$1/etc/apt/apt.conf.d/90offline"' \
         "$suite" "$base.new" "$mirror"
     mv "$base.new" "$base"
 fi

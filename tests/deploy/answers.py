@@ -1,0 +1,148 @@
+"""What each query of the fleet dashboard must give for a fleet: computed here from its rows, apart from all metrics code.
+
+A model is the whole answer, so that a sample too many is as wrong as one that is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from analyzers.finding import Severity
+from grafana.build import FOLDER
+from service.fleet import FleetRow, Standing
+from tests.deploy.scraped import WORKER_AFTER, WORKER_BEFORE
+from tests.prometheus import Labels
+
+FILTERS = ("registry", "repository", "tag", "platform")
+
+
+class Target(NamedTuple):
+    panel: dict[str, Any]
+    ref: str
+    expr: str
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.panel["title"], self.ref
+
+
+def load(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text()))
+
+
+def panels(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in document["panels"] if panel["type"] != "row"]
+
+
+def targets(document: dict[str, Any]) -> Iterator[Target]:
+    for panel in panels(document):
+        for target in panel["targets"]:
+            yield Target(panel, target["refId"], target["expr"])
+
+
+TARGETS = list(targets(load(FOLDER / "fleet.json")))
+
+
+def named(target: Target) -> str:
+    return f"{target.name[0]} {target.ref}"
+
+
+Model = dict[Labels, Any]
+"""The whole answer: labels to the value, or to a function that says whether a value is right."""
+
+
+def labels(row: FleetRow, *more: str) -> Labels:
+    values = {name: getattr(row, name) for name in ("source", *FILTERS, *more)}
+    return frozenset((name, str(value)) for name, value in values.items() if value)
+
+
+def of(**values: str) -> Labels:
+    return frozenset(values.items())
+
+
+def each(rows: list[FleetRow], value: Callable[[FleetRow], float], *more: str) -> Model:
+    """One sample an image, those of value 0 left out."""
+    return {labels(row, *more): value(row) for row in rows if value(row)}
+
+
+def counted(rows: list[FleetRow], standing: Standing) -> Model:
+    return {of(): sum(row.standing is standing for row in rows)}
+
+
+def positive(value: float) -> bool:
+    return value > 0
+
+
+def later(row: FleetRow) -> int:
+    return row.count(Severity.LATER)
+
+
+def warnings(row: FleetRow) -> int:
+    return row.count(Severity.WARNING)
+
+
+def failing_rows(rows: list[FleetRow]) -> Model:
+    return {
+        labels(row, "reason", "os", "libc") | {("digest", row.short_digest)}: 1 for row in rows if row.standing is Standing.FAILS
+    }
+
+
+def images_by_rule(rows: list[FleetRow]) -> Model:
+    found = Counter((found.rule, str(found.severity)) for row in rows for found in row.findings)
+    return {of(rule=rule, severity=severity): count for (rule, severity), count in found.items()}
+
+
+def by(rows: list[FleetRow], field: Callable[[FleetRow], str | None], name: str, weight: Callable[[FleetRow], int]) -> Model:
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[field(row) or ""] += weight(row)
+    return {of(**{name: value}): count for value, count in found.items() if value and count}
+
+
+def total(rows: list[FleetRow], size: Callable[[FleetRow], int]) -> Model:
+    return {of(): sum(map(size, rows))} if any(map(size, rows)) else {}
+
+
+JUDGED = {Standing.STARTS: "starts", Standing.FAILS: "fails", Standing.UNKNOWN: "unknown"}
+IMAGES: dict[tuple[str, str], Callable[[list[FleetRow]], Model]] = {
+    ("Will not start", "A"): lambda rows: counted(rows, Standing.FAILS),
+    ("Unknown", "A"): lambda rows: counted(rows, Standing.UNKNOWN),
+    ("Starts", "A"): lambda rows: counted(rows, Standing.STARTS),
+    ("Verdicts over time", "A"): lambda rows: by(rows, lambda row: JUDGED.get(row.standing), "verdict", lambda row: 1),
+    ("Why they will not start", "A"): lambda rows: by(rows, lambda row: row.reason, "reason", lambda row: 1),
+    ("What fails", "A"): failing_rows,
+    ("Risky", "risk"): lambda rows: each(rows, lambda row: 10 * later(row) + warnings(row)),
+    ("Risky", "later"): lambda rows: each(rows, later),
+    ("Risky", "warnings"): lambda rows: each(rows, warnings),
+    ("Findings by rule", "A"): images_by_rule,
+    ("Biggest", "A"): lambda rows: each(rows, lambda row: row.size_bytes),
+    ("Wasted", "A"): lambda rows: each(rows, lambda row: row.wasted_bytes),
+    ("Grown", "A"): lambda rows: each(
+        rows, lambda row: WORKER_AFTER - WORKER_BEFORE if row.repository == "shop/worker" else 0
+    ),
+    ("Bytes over time", "A"): lambda rows: total(rows, lambda row: row.size_bytes),
+    ("Bytes over time", "B"): lambda rows: total(rows, lambda row: row.compressed_bytes),
+    ("Bytes by repository", "A"): lambda rows: by(rows, lambda row: row.repository, "repository", lambda row: row.size_bytes),
+}  # fmt: skip
+
+
+def filled(expression: str, chosen: dict[str, str]) -> str:
+    """As Grafana sends it: All is the variable's own pattern, a value is escaped for a regular expression."""
+    values = {"__rate_interval": "30s", "__range": "5m", "job": "enoent", **dict.fromkeys(FILTERS, ".*"), **chosen}
+    return re.sub(r"\$(\w+)", lambda match: values[match[1]], expression)
+
+
+def fits(row: FleetRow, chosen: dict[str, str]) -> bool:
+    return all(getattr(row, name) in value.split("|") for name, value in chosen.items())
+
+
+def check(found: dict[Labels, float], model: Model, asked: str) -> None:
+    assert set(found) == set(model), asked
+    for name, wanted in model.items():
+        right = wanted(found[name]) if callable(wanted) else found[name] == wanted
+        assert right, f"{asked}: {dict(name)} is {found[name]}, wanted {wanted}"

@@ -1,0 +1,72 @@
+"""The daemon over a real Docker engine: what is loaded, tagged and removed there is seen at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import live
+from tests.engine import Engine
+from tests.make.images import Image, docker_archive
+from tests.make.layers import program, script, tar_of
+from tests.registry import Registry
+
+pytestmark = pytest.mark.docker
+
+BASE = tar_of({"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "opt/data": program(os.urandom(200_000))})
+
+
+def image(name: str) -> Image:
+    """It fails for want of its interpreter."""
+    return Image(layers=(BASE, tar_of({"bin/run": script("#!/opt/none\n"), "etc/name": name})), entrypoint=["/bin/run"])
+
+
+def test_an_image_of_the_engine_is_judged_as_the_engine_runs_it_and_leaves_when_it_is_removed(
+    engine: Engine, tmp_path: Path
+) -> None:
+    with live(tmp_path, {"docker": [{"socket": engine.socket}]}) as daemon:
+        engine.load(docker_archive({"watched/app:1": image("one")}))
+        name = "docker.io/watched/app:1"
+        daemon.until(lambda: [item["name"] for item in daemon.images(repository="watched/app")] == [name])
+        item = daemon.until(lambda: (found := daemon.image(name))["standing"] == "fails" and found)
+        assert item["image_id"] == image("one").image_id
+        assert item["message"] in engine.run("watched/app:1").stderr
+        assert daemon.total("enoent_image_start_verdict", repository="watched/app", verdict="fails") == 1
+        engine.docker("tag", "watched/app:1", "watched/app:2")
+        daemon.until(lambda: len(daemon.images(repository="watched/app", standing="fails")) == 2)
+        read = daemon.total("enoent_layer_requests_total", result="miss")
+        engine.docker("rmi", "watched/app:1")
+        daemon.until(lambda: [item["tag"] for item in daemon.images(repository="watched/app")] == ["2"])
+        assert daemon.total("enoent_image_info", repository="watched/app", tag="1") is None
+        assert daemon.total("enoent_layer_requests_total", result="miss") == read
+        engine.docker("rmi", "watched/app:2")
+        daemon.until(lambda: daemon.images(repository="watched/app") == [])
+
+
+@pytest.mark.registry
+def test_a_layer_that_one_source_gave_is_not_asked_of_another(engine: Engine, registry: Registry, tmp_path: Path) -> None:
+    same = image("same")
+    registry.push("both/app:1", same)
+    settings = {
+        "docker": [{"socket": engine.socket, "name": "engine"}],
+        "registries": [{"host": registry.host, "repositories": ["both/app"], "poll_seconds": 0.3}],
+    }
+    with live(tmp_path, settings) as daemon:
+        daemon.until(lambda: len(daemon.images(repository="both/app", standing="fails")) == 1)
+        before = daemon.total("enoent_streamed_bytes_total", source="engine") or 0
+        engine.load(docker_archive({"both/app:1": same}))
+        items = daemon.until(lambda: len(found := daemon.images(repository="both/app", standing="fails")) == 2 and found)
+        assert {item["image_id"] for item in items} == {same.image_id}
+        assert {item["source"] for item in items} == {"engine", registry.host}
+        assert (daemon.total("enoent_streamed_bytes_total", source="engine") or 0) == before
+    engine.docker("rmi", "both/app:1")
+
+
+def test_an_engine_that_is_not_there_is_a_source_that_is_down_unless_it_may_be_missing(tmp_path: Path) -> None:
+    socket = str(tmp_path / "absent.sock")
+    with live(tmp_path, {"docker": [{"socket": socket, "name": "wanted"}, {"socket": socket, "missing_ok": True}]}) as daemon:
+        daemon.until(lambda: daemon.total("enoent_source_up", source="wanted") == 0)
+        assert daemon.total("enoent_source_up", source="docker") is None
+        assert f"no Docker engine at {socket}" in daemon.get("/sources")
