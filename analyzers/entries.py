@@ -11,7 +11,7 @@ import heapq
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 from analyzers.compression import zstd
@@ -220,6 +220,22 @@ class Entries:
             )
             for number, start in enumerate(self.columns.starts)
         )
+
+    def paths(self) -> Iterator[bytes]:
+        """Every path in order, at a tenth of what the entries cost."""
+        return chain.from_iterable(self.columns.block(number).paths for number in range(len(self.columns.blocks)))
+
+    def outlines(self) -> Iterator[tuple[bytes, int, int, bytes]]:
+        """(path, kind, size, content digest) of every entry in order, cheaper than the entries."""
+        columns, digest_bytes = self.columns, range(0, len(self.columns.hashes), _HASH_BYTES)
+        digests = {
+            row: bytes(columns.hashes[at : at + _HASH_BYTES]) for row, at in zip(columns.hashed, digest_bytes, strict=True)
+        }
+        for number, start in enumerate(columns.starts):
+            paths = columns.block(number).paths
+            rows = range(start, start + len(paths))
+            kinds, sizes = columns.kinds[start : rows.stop], columns.sizes[start : rows.stop]
+            yield from zip(paths, kinds, sizes, map(digests.get, rows, repeat(b"")), strict=False)
 
     def __getitem__(self, index: int) -> Entry:
         number, block = self._locate(index)

@@ -15,8 +15,11 @@ REPORT_SCHEMA = "1"
 
 def show(raw: bytes) -> str:
     """Bytes of an image as printable text: valid UTF-8 stays, controls and the rest are \\xNN or \\uNNNN."""
+    text = raw.decode("utf-8", "surrogateescape")
+    if text.isprintable():  # nearly always; bytes that are no UTF-8 are surrogates here, which are not printable
+        return text
     out = []
-    for character in raw.decode("utf-8", "surrogateescape"):
+    for character in text:
         code = ord(character)
         if 0xDC80 <= code <= 0xDCFF:
             out.append(f"\\x{code - 0xDC00:02x}")
@@ -100,7 +103,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     origin: str
     """`entrypoint`, `PATH`, `symlink`, `#!`, `PT_INTERP`, `LD_PRELOAD`, `DT_RPATH`, `LD_LIBRARY_PATH`, `DT_RUNPATH`,
-    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`."""
+    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`."""
     path: str
     outcome: Outcome
     whose: str = ""

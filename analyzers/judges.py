@@ -10,16 +10,19 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
+from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
-from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start
+from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
 from analyzers.trail import show_path
 
 
@@ -31,13 +34,14 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 2),
+    Judge("start", 3),
     Judge("layers", 1),
     Judge("size", 2),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
 _SEVERITIES = tuple(Severity)
+_SHOWN_SYMBOLS = 12
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
 _WASTE_FLOOR = 1_000_000
@@ -64,6 +68,7 @@ def judge_image(
     if explained is not None:
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
+    findings.extend(_cpu_findings(start, rootfs, profile))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
@@ -152,6 +157,38 @@ def _loader_findings(start: Start) -> Iterator[Finding]:
     rule = RULES["load.warning"]
     for line in start.loaded.warnings:
         yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
+    if start.loaded.ok:
+        yield from _later_findings(start.loaded)
+
+
+def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
+    """Functions that are missing when they are first called, object by object."""
+    rule = RULES["load.later-symbol"]
+    wanting: dict[str, list[str]] = {}
+    for path, name, version in loaded.later:
+        wanting.setdefault(path, []).append(name + (f"@{version}" if version else ""))
+    for path, names in list(wanting.items())[:_SHOWN_NOTES]:
+        more = f" and {len(names) - _SHOWN_SYMBOLS} more" if len(names) > _SHOWN_SYMBOLS else ""
+        text = f"undefined when first called: {', '.join(names[:_SHOWN_SYMBOLS])}{more}"
+        yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
+
+
+def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:
+    """Decisions 12: judged for the host's CPU level and for the baseline; a difference is a finding."""
+    executed, loaded = start.execution, start.loaded
+    if executed is None or loaded is None or not loaded.ok or profile.x86_level <= 1:
+        return
+    nodes = [executed.interp, *(each.node for each in loaded.objects)]
+    facts = [rootfs.elf(node) for node in nodes if node is not None]
+    picky = any(each is not None and each.x86_isa_needed > 1 for each in facts)
+    if not picky and not any(b"/glibc-hwcaps/" in each.path for each in loaded.objects):
+        return
+    baseline = load_program(rootfs, executed, start.env, start.cwd, msgspec.structs.replace(profile, x86_level=1))
+    if baseline.ok is False:
+        rule = RULES["load.depends-on-cpu"]
+        line = next((each for each in baseline.lines if each not in baseline.warnings), b"")
+        subject = show(baseline.wanted_by)
+        yield Finding(rule.id, rule.severity, show(line) or rule.title, subject, why=rule.why, remedies=(rule.remedy,))
 
 
 def _waste_findings(size: ImageSize) -> Iterator[Finding]:

@@ -14,6 +14,8 @@ from analyzers.accounts import Credentials
 from analyzers.facts import ElfFacts, Kind, LayerFacts
 from analyzers.finding import Finding, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
+from analyzers.load_causes import Cause, find_file, load_cause, version_key
+from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.removed import tell_removal
@@ -63,31 +65,6 @@ _INTERPRETER_FOLDERS = (b"/bin", b"/usr/bin", b"/usr/local/bin", b"/sbin", b"/us
 _FOREIGN_PREFIXES = (b"/nix/", b"/gnu/", b"/home/linuxbrew", b"@@HOMEBREW", b"/opt/homebrew")
 _SHOWN_NEEDED = 20
 
-_GLIBC_PARTS = frozenset(
-    b"libc.so.6 libdl.so.2 libm.so.6 libpthread.so.0 librt.so.1 libresolv.so.2 libutil.so.1 libnsl.so.1 libanl.so.1".split()
-)
-_PACKAGES: dict[bytes, tuple[str, str]] = {
-    # soname: (Debian package, Alpine package)
-    b"libgcc_s.so.1": ("libgcc-s1", "libgcc"),
-    b"libstdc++.so.6": ("libstdc++6", "libstdc++"),
-    b"libssl.so.3": ("libssl3", "libssl3"),
-    b"libcrypto.so.3": ("libssl3", "libcrypto3"),
-    b"libz.so.1": ("zlib1g", "zlib"),
-    b"libcurl.so.4": ("libcurl4", "libcurl"),
-    b"libpq.so.5": ("libpq5", "libpq"),
-    b"libsqlite3.so.0": ("libsqlite3-0", "sqlite-libs"),
-    b"libGL.so.1": ("libgl1", "mesa-gl"),
-    b"libgomp.so.1": ("libgomp1", "libgomp"),
-    b"libffi.so.8": ("libffi8", "libffi"),
-    b"libxml2.so.2": ("libxml2", "libxml2"),
-}
-_LOAD_RULES = {
-    Reason.LIBRARY_ABSENT: "load.library-absent",
-    Reason.VERSION: "load.version-not-found",
-    Reason.SYMBOL: "load.symbol-not-found",
-    Reason.ARCHITECTURE: "load.wrong-architecture",
-    Reason.PERMISSION: "load.closed-to-user",
-}
 _ABSENCES = frozenset(
     {
         "elf.interpreter-absent",
@@ -120,15 +97,6 @@ class ObjectListing(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     layer: int | None = None
 
 
-class _Cause(msgspec.Struct, frozen=True):
-    """A rule picked for a failure, with what this image adds to its words."""
-
-    rule: str
-    why: str = ""
-    remedies: tuple[str, ...] = ()
-    assumptions: tuple[str, ...] = ()
-
-
 def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding, Reason] | None:
     """The finding behind a start that fails, and the reason of the verdict; None when it does not fail."""
     if start.state is not State.FAILS:
@@ -158,12 +126,12 @@ def _missing_name(start: Start) -> bytes:
     return wanted.rstrip(b"/").rpartition(b"/")[2]
 
 
-def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
+def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     executed = start.execution
     if start.cause in ("elf.interpreter-absent",) and executed is not None:
         return _interpreter_absent(executed, rootfs, config)
     if start.cause.startswith("load.") and start.loaded is not None:
-        return _load_cause(start, rootfs)
+        return load_cause(start, rootfs, config)
     if start.cause == "script.interpreter-absent":
         return _script_interpreter_absent(start, rootfs)
     if start.cause == "elf.wrong-architecture":
@@ -172,13 +140,13 @@ def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
         return _path_absent(start, rootfs)
     if start.cause in ("path.not-found", "path.not-executable") and start.culprit:
         return _unusable_on_path(start, rootfs)
-    return _Cause(start.cause)
+    return Cause(start.cause)
 
 
 # -- the loader is missing --
 
 
-def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig) -> _Cause:
+def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig) -> Cause:
     name = executed.culprit
     facts = None if executed.program is None else rootfs.elf(executed.program)
     architecture = config.platform.architecture
@@ -187,15 +155,15 @@ def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig
     wants = _needs_words(name, facts)
     remedies = _static_remedies(facts)
     if name.startswith(_FOREIGN_PREFIXES):
-        return _Cause("elf.interpreter-foreign-prefix", wants)
+        return Cause("elf.interpreter-foreign-prefix", wants)
     elsewhere = _elsewhere(rootfs, name)
     if elsewhere is not None:
         where = f"{wants} The same file name stands at {show_path(elsewhere)}."
-        return _Cause("elf.interpreter-elsewhere", where, (f"ln -s {show_path(elsewhere)} {show(name)}", *remedies))
+        return Cause("elf.interpreter-elsewhere", where, (f"ln -s {show_path(elsewhere)} {show(name)}", *remedies))
     own = _present(rootfs, MUSL_LOADERS if glibc_wanted else GLIBC_LOADERS, architecture)
     if own is not None and (glibc_wanted or musl_wanted):
         rule = "elf.glibc-program-on-musl" if glibc_wanted else "elf.musl-program-on-glibc"
-        return _Cause(rule, f"{wants} The image has {show(own)}.", (*remedies, *_base_remedies(musl_wanted)))
+        return Cause(rule, f"{wants} The image has {show(own)}.", (*remedies, *_base_remedies(musl_wanted)))
     other = next(
         (
             found
@@ -206,10 +174,10 @@ def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig
         None,
     )
     if other is not None:
-        return _Cause("elf.interpreter-other-architecture", f"{wants} The image has {show(other)}.")
+        return Cause("elf.interpreter-other-architecture", f"{wants} The image has {show(other)}.")
     if own is None and _present(rootfs, GLIBC_LOADERS if glibc_wanted else MUSL_LOADERS, architecture) is None:
-        return _Cause("elf.no-loader", wants, (*remedies, *_base_remedies(musl_wanted)))
-    return _Cause("elf.interpreter-absent", wants, remedies)
+        return Cause("elf.no-loader", wants, (*remedies, *_base_remedies(musl_wanted)))
+    return Cause("elf.interpreter-absent", wants, remedies)
 
 
 def _needs_words(name: bytes, facts: ElfFacts | None) -> str:
@@ -221,14 +189,10 @@ def _needs_words(name: bytes, facts: ElfFacts | None) -> str:
         versions.setdefault(need.file, []).append(show(need.version))
     shown = []
     for needed in facts.needed[:_SHOWN_NEEDED]:
-        newest = max(versions.get(needed, [""]), key=_version_key)
+        newest = max(versions.get(needed, [""]), key=version_key)
         shown.append(show(needed) + (f" ({newest})" if newest else ""))
     more = len(facts.needed) - len(shown)
     return f"{words}, and the libraries {', '.join(shown)}" + (f" and {more} more." if more > 0 else ".")
-
-
-def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.rpartition("_")[2].split(".") if part.isdigit())
 
 
 def _static_remedies(facts: ElfFacts | None) -> tuple[str, ...]:
@@ -268,87 +232,47 @@ def _elsewhere(rootfs: Rootfs, name: bytes) -> bytes | None:
 # -- other causes --
 
 
-def _load_cause(start: Start, rootfs: Rootfs) -> _Cause:
-    loaded = start.loaded
-    if loaded is None or loaded.crash:
-        return _Cause("load.crash")
-    rule = _LOAD_RULES.get(loaded.reason or Reason.OTHER, "load.refused")
-    missing = next((step for step in reversed(loaded.steps) if step.action == "library" and not step.ok), None)
-    if rule != "load.library-absent" or missing is None:
-        return _Cause(rule)
-    wanted = missing.wanted.encode("utf-8", "surrogateescape")
-    by = f"{missing.by} needs {missing.wanted}." if missing.by else ""
-    remedies = _library_remedies(wanted.rpartition(b"/")[2], loaded.family)
-    found = _find_file(rootfs, wanted.rpartition(b"/")[2])
-    if found is not None:
-        by += f" A file of that name lies at {show_path(found)}, where the loader does not look."
-        folder = show_path(found.rpartition(b"/")[0])
-        remedies = (f"Run ldconfig in the build, or set LD_LIBRARY_PATH or a run path that names {folder}.", *remedies)
-    return _Cause(rule, by.strip(), remedies)
-
-
-def _library_remedies(soname: bytes, family: str) -> tuple[str, ...]:
-    if soname in _GLIBC_PARTS:
-        return (
-            "It is part of glibc, which this image has only in part: use a base with all of it "
-            "(debian:stable-slim, distroless/cc), or copy the file from the image the program was built in.",
-            "Or link statically (Rust: the *-unknown-linux-musl target).",
-        )
-    packages = _PACKAGES.get(soname)
-    if packages is None:
-        return ()
-    debian, alpine = packages
-    return (f"Install {alpine if family == 'musl' else debian}.",)
-
-
-def _find_file(rootfs: Rootfs, base: bytes) -> bytes | None:
-    """The first visible file of that name, wherever it lies; reads every path, so only after a failure."""
-    for node in rootfs.named(base):
-        return node.path
-    return None
-
-
-def _script_interpreter_absent(start: Start, rootfs: Rootfs) -> _Cause:
+def _script_interpreter_absent(start: Start, rootfs: Rootfs) -> Cause:
     base = start.culprit.rpartition(b"/")[2]
     for folder in _INTERPRETER_FOLDERS:
         path = folder + b"/" + base
         if rootfs.resolve(path).node is not None:
-            return _Cause(start.cause, f"The image has {show(path)}.", (f"Begin the script with #!{show(path)}",))
+            return Cause(start.cause, f"The image has {show(path)}.", (f"Begin the script with #!{show(path)}",))
     if base == b"bash" and rootfs.resolve(b"/bin/sh").node is not None:
-        return _Cause(start.cause, "The image has /bin/sh but no bash.", ("Install bash, or write the script for /bin/sh.",))
-    return _Cause(start.cause, f"Nothing named {show(base)} is in the usual directories.")
+        return Cause(start.cause, "The image has /bin/sh but no bash.", ("Install bash, or write the script for /bin/sh.",))
+    return Cause(start.cause, f"Nothing named {show(base)} is in the usual directories.")
 
 
-def _wrong_architecture(start: Start, rootfs: Rootfs, config: ImageConfig) -> _Cause:
+def _wrong_architecture(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     node = rootfs.resolve(b"/" + start.subject).node
     facts = None if node is None else rootfs.elf(node)
     if facts is None:
-        return _Cause(start.cause)
+        return Cause(start.cause)
     own = next((name for name, kind in NATIVE.items() if facts.machine in kind.machines and facts.bits == kind.bits), "unknown")
-    return _Cause(start.cause, f"The image says {config.platform}, the program is for {own} (machine {facts.machine}).")
+    return Cause(start.cause, f"The image says {config.platform}, the program is for {own} (machine {facts.machine}).")
 
 
-def _path_absent(start: Start, rootfs: Rootfs) -> _Cause:
+def _path_absent(start: Start, rootfs: Rootfs) -> Cause:
     if start.argv[:2] == (b"/bin/sh", b"-c"):
-        return _Cause("path.shell-absent")
+        return Cause("path.shell-absent")
     base = start.culprit.rstrip(b"/").rpartition(b"/")[2]
-    found = _find_file(rootfs, base) if base else None
+    found = find_file(rootfs, base)
     if found is None:
-        return _Cause("path.absent")
-    return _Cause("path.absent", f"A file of that name lies at {show_path(found)}.", (f"Use {show_path(found)}.",))
+        return Cause("path.absent")
+    return Cause("path.absent", f"A file of that name lies at {show_path(found.path)}.", (f"Use {show_path(found.path)}.",))
 
 
-def _unusable_on_path(start: Start, rootfs: Rootfs) -> _Cause:
+def _unusable_on_path(start: Start, rootfs: Rootfs) -> Cause:
     tried = [each for step in start.steps if step.action == "lookup" for each in step.attempts]
     blocked = next((each.path for each in tried if each.outcome == "not executable"), None)
     if start.cause == "path.not-found" and blocked is not None:
-        return _Cause(start.cause, f"{blocked} exists but is not executable.", (f"chmod +x {blocked}",))
-    found = _find_file(rootfs, start.culprit) if start.cause == "path.not-found" else None
+        return Cause(start.cause, f"{blocked} exists but is not executable.", (f"chmod +x {blocked}",))
+    found = find_file(rootfs, start.culprit) if start.cause == "path.not-found" else None
     if found is not None:
-        folder = show_path(found.rpartition(b"/")[0])
-        why = f"A file of that name lies at {show_path(found)}, and PATH does not name {folder}."
-        return _Cause(start.cause, why, (f"Use {show_path(found)}, or add {folder} to PATH.",))
-    return _Cause(start.cause)
+        folder = show_path(found.path.rpartition(b"/")[0])
+        why = f"A file of that name lies at {show_path(found.path)}, and PATH does not name {folder}."
+        return Cause(start.cause, why, (f"Use {show_path(found.path)}, or add {folder} to PATH.",))
+    return Cause(start.cause)
 
 
 # -- ldd for images --
@@ -428,6 +352,9 @@ def _library_execution(
             name, interp = candidate, rootfs.resolve(candidate).node
     if interp is None:
         return Execution((), unknown="the image has no loader for this library")
+    own, loader = rootfs.elf(node), rootfs.elf(interp)
+    if own is not None and loader is not None and (own.machine, own.bits) != (loader.machine, loader.bits):
+        return Execution((), unknown="it is for another machine than the image's loader")
     after = creds._replace(dac_override=creds.uid == 0)
     return Execution((), program=node, opened_as=path, argv=(path,), interp=interp, interp_name=name, creds=after)
 
@@ -441,17 +368,39 @@ def _list_closure(
         needed: dict[str, str | None] = {show(name): None for name in facts.needed}
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
-    where = {each.name: each.path for each in result.objects if each.needed_by is not None}
-    state = State.UNKNOWN if result.ok is None else State.STARTS if result.ok else State.FAILS
+    where = _places(rootfs, result)
+    left_open = _left_open(facts, result)
+    ok = True if left_open else result.ok
     return msgspec.structs.replace(
         base,
-        verdict=state,
-        error="" if result.ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
+        verdict=State.UNKNOWN if ok is None else State.STARTS if ok else State.FAILS,
+        error="" if ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
         needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
-        unmet_versions=tuple(f"{version} in {provider}, wanted by {by}" for provider, version, by in result.unmet_versions),
-        unbound_symbols=tuple(
-            f"{symbol}@{version}, wanted by {by}" if version else f"{symbol}, wanted by {by}"
-            for by, symbol, version in (*result.unbound, *result.later)
+        unmet_versions=tuple(f"{provider}: {version} (for {by})" for provider, version, by in result.unmet_versions),
+        unbound_symbols=(
+            *(f"{_symbol_words(name, version)} (in {by})" for by, name, version in result.unbound),
+            *(f"{_symbol_words(name, version)} (in {by}, when first called)" for by, name, version in result.later),
         ),
-        tree=result.steps,
+        tree=tuple(step for step in (*result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
     )
+
+
+def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
+    """Where the objects of a process lie, by the names they were asked for and by their sonames."""
+    places: dict[str, bytes] = {}
+    for each in result.objects:
+        facts = None if each.node is None else rootfs.elf(each.node)
+        if each.path and each.needed_by is not None:
+            places[each.name] = each.path
+        if each.path and facts is not None and facts.soname is not None:
+            places.setdefault(show(facts.soname), each.path)
+    return places
+
+
+def _left_open(facts: ElfFacts, result: LoadResult) -> bool:
+    """Whether it is a library that lacks symbols only: the program that loads it may define them, and ldd says nothing."""
+    return facts.interp is None and result.ok is False and result.reason is Reason.SYMBOL
+
+
+def _symbol_words(name: str, version: str) -> str:
+    return f"{name}@{version}" if version else name

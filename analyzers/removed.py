@@ -11,12 +11,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from analyzers.facts import Kind
-from analyzers.finding import show
 from analyzers.oci import ImageConfig
 from analyzers.rootfs import Rootfs
-from analyzers.trail import show_path
-
-_SHOWN_INSTRUCTION = 80
+from analyzers.trail import layer_words, show_path
 
 
 class Removal(NamedTuple):
@@ -48,12 +45,8 @@ def tell_removal(rootfs: Rootfs, config: ImageConfig, base: bytes) -> str:
     found = next(removals(rootfs, base), None) if base else None
     if found is None:
         return ""
-    made = [text for text, empty in config.history if not empty]
-    words = show(made[found.took].encode("utf-8", "surrogatepass")) if found.took < len(made) else ""
-    if len(words) > _SHOWN_INSTRUCTION:
-        words = words[: _SHOWN_INSTRUCTION - 1] + "…"
-    by = f" ({words})" if words else ""
-    return f"Layer {found.had} brought {show_path(found.path)}, and layer {found.took} took it away{by}."
+    bringing, deleting = layer_words(config, found.had), layer_words(config, found.took)
+    return f"{show_path(found.path)} was there: {bringing} brought it and {deleting} deleted it."
 
 
 def _stands(rootfs: Rootfs, path: bytes) -> bool:

@@ -154,6 +154,7 @@ class Rootfs:
 
     def _stack(self, prepared: list[_Layer]) -> None:
         self._layers = prepared
+        self._hiding = [(index, layer.whiteouts) for index, layer in enumerate(prepared) if layer.whiteouts]
         self._places: dict[bytes, _Place | None] = {}
         self._walks: dict[tuple[bytes, bytes, bool, Credentials | None], Resolution] = {}
         self._directories: dict[tuple[bytes, bytes, Credentials | None], tuple[_Place, tuple[bytes, ...]] | Resolution] = {}
@@ -453,7 +454,7 @@ class Rootfs:
         end = b"/" + base
         wanted: set[bytes] = set()
         for layer in self._layers[: len(self.layers)]:
-            wanted.update(path for path in _paths(layer.entries) if path.endswith(end) or path == base)
+            wanted.update(path for path in layer.entries.paths() if path.endswith(end) or path == base)
         for path in sorted(wanted):
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
@@ -466,7 +467,7 @@ class Rootfs:
 
     def hidden_above(self, path: bytes, layer: int) -> bool:
         """Whether a layer above `layer` whites out `path` itself."""
-        return any(_contains(each.whiteouts, path) for each in self._layers[layer + 1 :] if each.whiteouts)
+        return any(index > layer and _contains(whiteouts, path) for index, whiteouts in self._hiding)
 
     def may_read(self, node: Node, creds: Credentials) -> bool:
         return creds.dac_override or _granted(node.entry, creds, 4)
@@ -480,7 +481,7 @@ class Rootfs:
     def nodes(self) -> Iterator[Node]:
         """Every visible path that the image brought, sorted; the root itself is left out."""
         last = b""
-        for path in heapq.merge(*(_paths(layer.entries) for layer in self._layers[: len(self.layers)])):
+        for path in heapq.merge(*(layer.entries.paths() for layer in self._layers[: len(self.layers)])):
             if path == last:
                 continue
             last = path
@@ -503,17 +504,12 @@ def _granted(entry: Entry, creds: Credentials, bit: int) -> bool:
     return bool(entry.mode & bit)
 
 
-def _paths(entries: Entries) -> Iterator[bytes]:
-    for entry in entries:
-        yield entry.path
-
-
 def _implied_directories(facts: LayerFacts) -> tuple[bytes, ...]:
     """Parents that the layer uses without listing them; only those can lie under a lower symlink."""
     implied: set[bytes] = set()
     last = b""
     entries = facts.entries
-    for paths in (_paths(entries), iter(facts.whiteouts), (opaque + b"/" for opaque in facts.opaques if opaque)):
+    for paths in (entries.paths(), iter(facts.whiteouts), (opaque + b"/" for opaque in facts.opaques if opaque)):
         for path in paths:
             parent = path.rpartition(b"/")[0]
             if parent == last:

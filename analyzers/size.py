@@ -14,6 +14,8 @@ from analyzers.contents import Weighing
 from analyzers.facts import Kind, LayerFacts
 from analyzers.rootfs import Rootfs
 
+_FILE, _DIRECTORY, _HARDLINK = int(Kind.FILE), int(Kind.DIRECTORY), int(Kind.HARDLINK)
+
 
 class LayerSize(NamedTuple):
     """Of one layer: bytes of its files, those of them that are hidden, and how many entries it has."""
@@ -50,7 +52,7 @@ def measure(rootfs: Rootfs, weighing: Weighing | None = None) -> ImageSize:
         entries[index] += 1
         if path != last:
             last, shown = path, False
-        if kind == Kind.DIRECTORY:
+        if kind == _DIRECTORY:
             shown = True
             continue
         directory = path.rpartition(b"/")[0]
@@ -58,13 +60,13 @@ def measure(rootfs: Rootfs, weighing: Weighing | None = None) -> ImageSize:
             parent, holders = directory, rootfs.holders(directory)
         visible = not shown and index in holders and not rootfs.hidden_above(path, index)
         shown = True
-        if kind == Kind.FILE:
+        if kind == _FILE:
             bytes_of[index] += size
             wasted[index] += 0 if visible else size
-        if visible and kind in (Kind.FILE, Kind.HARDLINK):
+        if visible and kind in (_FILE, _HARDLINK):
             files += 1
             elf_files += bool(sha256) and sha256 in elf[index]
-            if weighing is not None and kind == Kind.FILE:
+            if weighing is not None and kind == _FILE:
                 weighing.see(path, size, index, sha256)
     sizes = tuple(LayerSize(*each) for each in zip(bytes_of, wasted, entries, strict=True))
     return ImageSize(sizes, files, elf_files)
@@ -72,6 +74,6 @@ def measure(rootfs: Rootfs, weighing: Weighing | None = None) -> ImageSize:
 
 def _rows(index: int, facts: LayerFacts) -> Iterator[tuple[bytes, int, int, int, bytes]]:
     """(path, layer negated so that the topmost comes first, kind, size, content digest)."""
-    for entry in facts.entries:
-        if entry.path:
-            yield entry.path, -index, entry.kind, entry.size, entry.sha256
+    for path, kind, size, sha256 in facts.entries.outlines():
+        if path:
+            yield path, -index, kind, size, sha256

@@ -187,6 +187,9 @@ def _load(context: _Context, base: Start, steps: list[Step], executed: Execution
         return _unknown(base, steps, result.unknown or "the loader's part could not be decided")
     if result.ok:
         return _started(base, steps)
+    asking = context.rootfs.resolve(result.wanted_by, cwd=context.cwd).node if result.wanted_by else None
+    subject = base.subject if asking is None else asking.path
+    base = msgspec.structs.replace(base, subject=subject, culprit=result.wanted)
     if result.crash:
         return _end(base, steps, Stage.CRASH, "load.crash", exit_code=SIGNAL_EXIT.get(result.crash, 139))
     line = next((line for line in result.lines if line not in result.warnings), b"")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from analyzers.finding import Attempt, Outcome, show
+from analyzers.oci import ImageConfig
 from analyzers.rootfs import Node, Resolution, Rootfs
 
+_SHOWN_INSTRUCTION = 100
 _OUTCOMES = {
     "": Outcome.FOUND,
     "ENOENT": Outcome.ABSENT,
@@ -48,3 +50,12 @@ def _detail(wanted: bytes, found: Resolution) -> str:
 def layer_of(rootfs: Rootfs, node: Node | None) -> int | None:
     """The layer that brought `node`, None where there is none."""
     return None if node is None else rootfs.layer_of(node)
+
+
+def layer_words(config: ImageConfig, layer: int) -> str:
+    """A layer with the instruction that made it, where that is on record."""
+    created = [text for text, empty in config.history if not empty]
+    if layer >= len(created) or not created[layer]:
+        return f"layer {layer}"
+    text = show(created[layer].encode("utf-8", "surrogatepass"))
+    return f"layer {layer} ({text[:_SHOWN_INSTRUCTION]}{'...' if len(text) > _SHOWN_INSTRUCTION else ''})"

@@ -181,7 +181,7 @@ def scan(
     if answer.error:
         complain(f"{answer.reference}: {answer.error}")
     for image in answer.images:
-        if image.report is None and form != "text":
+        if image.report is None:
             complain(f"{answer.reference} ({image.platform}): {image.detail or image.outcome}")
     if form == "json":
         write(_indented(answer))
@@ -189,7 +189,7 @@ def scan(
         from service.sarif import sarif_log
 
         write(_indented(sarif_log(answer)))
-    elif answer.images:
+    elif any(image.report for image in answer.images):
         from service.report_text import scan_lines, verdict_lines
 
         text = verdict_lines(answer) if shared["quiet"] else scan_lines(answer, page_width(), verbose=shared["verbose"])

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -197,7 +198,7 @@ class Daemon:
         await ledger.persist(lambda: ledger.recall(names, self.settings.profile))
         log.info("daemon start", version=version(), names=len(ledger.fleet), unfinished=freed)
         await self._follow(group, await self._to_watch(self.settings))
-        self.vitals.starting = ""
+        self.vitals.starting, self.vitals.began_at = "", time.monotonic()
         group.create_task(self.examining.run())
         async with asyncio.TaskGroup() as own:
             own.create_task(self.telling.run())

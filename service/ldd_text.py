@@ -9,10 +9,11 @@ import msgspec
 from analyzers.finding import State
 from analyzers.linkage import ObjectListing
 from service.scan import Listing
-from service.terminal import Line, ends_apart, wrap
+from service.terminal import Line, Span, ends_apart, wrap
 from service.trail_text import SIGNS, branch_lines, item_lines
 from service.words import Branch, tree
 
+MANY_SYMBOLS = 4
 _SIGN_OF = {State.STARTS: "good", State.FAILS: "bad", State.UNKNOWN: "doubt"}
 _WORDS = {State.STARTS: "would be loaded", State.FAILS: "would not", State.UNKNOWN: "undecided"}
 
@@ -42,8 +43,14 @@ def object_lines(found: ObjectListing, width: int = 80, *, verbose: bool = False
     steps = found.tree[1:] if found.tree and found.tree[0].action == "exec" and found.tree[0].ok else found.tree
     items = [_branch(branch, width, verbose=verbose) for branch in tree(steps)]
     told = {step.action for step in steps}
+    sign = SIGNS["doubt" if found.verdict is State.STARTS else "bad"]
     for kind, texts in (("version", found.unmet_versions), ("symbol", found.unbound_symbols)):
-        items += [_short(kind, text, width) for text in texts if kind not in told]
+        if kind in told:
+            continue
+        named = texts if verbose or len(texts) <= MANY_SYMBOLS else texts[: MANY_SYMBOLS - 1]
+        items += [_wanting(text, sign, kind, width) for text in named]
+        if len(named) < len(texts):
+            items.append(_wanting("", sign, f"{len(texts) - len(named)} more {kind}s, as --verbose and jsonl tell", width))
     yield from item_lines(items, ())
 
 
@@ -51,9 +58,9 @@ def _branch(branch: Branch, width: int, *, verbose: bool) -> Callable[[Line, Lin
     return lambda head, rest: branch_lines(branch, head, rest, width, verbose=verbose, whole=True)
 
 
-def _short(kind: str, text: str, width: int) -> Callable[[Line, Line], Iterator[Line]]:
-    """Something that an object wants and none of the others has."""
-    return lambda head, rest: wrap((("strong", text),), width, (*head, SIGNS["bad"], ("faint", f" {kind} ")), rest)
+def _wanting(text: str, sign: Span, kind: str, width: int) -> Callable[[Line, Line], Iterator[Line]]:
+    """Something that an object wants and none of the others has; a doubt where it is loaded all the same."""
+    return lambda head, rest: wrap((("strong", text),), width, (*head, sign, ("faint", f" {kind} ")), rest)
 
 
 def _head(found: ObjectListing, width: int) -> Line:

@@ -153,14 +153,17 @@ class Ledger:
 
         await self.persist(write)
         if self.is_current(sighting):
-            self.fleet.replace(sighting, await self._note(rows))
+            noted = await self._note(rows)
+            if self.is_current(sighting):
+                self.fleet.replace(sighting, noted)
 
     async def record_judgement(self, image_id: str, key: str, report: Report) -> None:
         """A newer report of an image, under every name of it."""
         await self.persist(lambda: self.store.put_judged_again(image_id, key))
         named = [row for row in self.fleet.of_image(image_id) if row.image_id == image_id and row.report_key]
         for row in await self._note([renewed(row, key, report, self.clock()) for row in named]):
-            self.fleet.upsert(row)
+            if any(shown.key == row.key and shown.image_id == image_id for shown in self.fleet.named(row.sighting)):
+                self.fleet.upsert(row)
 
     async def _note(self, rows: Sequence[FleetRow]) -> list[FleetRow]:
         """Writes changes into the history and tells them; gives the rows with their growth."""

@@ -158,6 +158,8 @@ class Examiner:
         """The facts of a layer if a read may be skipped: by a digest pair computed by us, or, where the source names
         layers by diff ID alone, by that. Raises Rejected for what was refused before.
         """
+        if index in visit.known:
+            return visit.known[index]
         layer = visit.image.layers[index]
         if layer.foreign:
             raise Rejected("foreign-layer", f"layer {index} is kept elsewhere and is never fetched")
@@ -170,6 +172,7 @@ class Examiner:
                 else:
                     self.cache_hits += 1
                 visit.tell(index, layer.size_bytes, "known")
+            visit.known[index] = found
             return found
         if layer.digest and (refused := await self.memory.refusal(layer.digest, FACTS_VERSION)):
             raise Rejected(refused.code, refused.detail)
@@ -242,6 +245,8 @@ class Visit:
     def __init__(self, image: ImageSource, progress: Progress | None) -> None:
         self.image = image
         self.pinned: list[str] = []
+        self.known: dict[int, StoredLayer] = {}
+        """Facts found so far; pinned, so they stay."""
         self.read: set[int] = set()
         self.shared: set[int] = set()
         """Layers that another image was found reading."""

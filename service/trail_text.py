@@ -62,18 +62,16 @@ def _step_lines(step: Step, head: Line, rest: Line, width: int) -> Iterator[Line
         *head, SIGNS["good" if step.ok else "bad"], ("faint", f" {action}"),
         ("" if step.ok else "strong", step.wanted or '""'),
     )  # fmt: skip
-    found: list[Span] = []
-    if step.ok and step.path and step.path != step.wanted:
-        found += [("faint", "→ "), ("", step.path)]
-    how = _how(step.attempts[-1], step) if step.attempts and step.ok else ""
-    if how:
-        found += [("", "  " if found else ""), ("faint", f"({how})")]
+    path: Line = (("faint", "→ "), ("", step.path)) if step.ok and step.path and step.path != step.wanted else ()
+    said = _how(step.attempts[-1], step) if step.attempts and step.ok else ""
+    how: Line = (("faint", f"  ({said})"),) if said else ()
     layer: Line = () if step.layer is None else (("faint", f"layer {step.layer}"),)
-    if not found or width_of(wanted) + 1 + width_of(found) + (2 + width_of(layer) if layer else 0) <= width:
-        yield ends_apart((*wanted, ("", " " if found else ""), *found), layer, width)
+    whole: Line = (*wanted, ("", " "), *path, *how) if path else (*wanted, *how)
+    if not path or width_of(whole) + (2 + width_of(layer) if layer else 0) <= width:
+        yield ends_apart(whole, layer, width)
     else:
-        yield wanted
-        yield ends_apart((*rest, *found), layer, width)
+        yield ends_apart((*wanted, *how), layer, width)
+        yield (*rest, *path)
 
 
 def _how(attempt: Attempt, step: Step) -> str:

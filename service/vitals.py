@@ -1,12 +1,14 @@
 """The daemon's pulse: does the store take writes, how stands the queue, does the loop turn; and what makes us unready.
 
 Looked at in a task of its own and kept in memory, so that neither a scrape nor a health check waits for a database
-(hostile 127). Ready means: the store takes writes, every source was tried once, we are not stopping (decisions 16).
+(hostile 127). Ready means: the store takes writes, the first attempt of every source was made, we are not stopping
+(decisions 16); a source that is slow to answer or has much to list is waited for only so long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 LOOK_SECONDS = 2.0
 STALE_SECONDS = 10.0
 """A look that takes longer than this says by itself that the store does not answer."""
+FIRST_TRY_SECONDS = 15.0
+"""So long after the start, a first attempt that has not ended counts as made."""
 SUM_SECONDS = 30.0
 """Pause between two summings of what is stored."""
 JOURNAL_BYTES = 32 << 20
@@ -48,6 +52,8 @@ class Vitals:
         self._delays: deque[float] = deque(maxlen=BEATS)
         self.starting = "starting"
         """What is still to be done before work begins; empty afterwards."""
+        self.began_at = math.inf
+        """When it began, by the monotonic clock."""
         self.stopping = False
         metrics.at_scrape(self._observe)
 
@@ -93,7 +99,9 @@ class Vitals:
             reasons.append(f"the store takes no writes: {self._ledger.trouble}")
         elif time.monotonic() - self._looked_at > STALE_SECONDS:
             reasons.append("the store does not answer")
-        reasons += [f"source {status.name} was not tried yet" for status in self._ledger.fleet.sources() if status.up is None]
+        if time.monotonic() < self.began_at + FIRST_TRY_SECONDS:
+            untried = [status.name for status in self._ledger.fleet.sources() if status.up is None]
+            reasons += [f"source {name} was not tried yet" for name in untried]
         return reasons
 
     def _observe(self, metrics: Metrics) -> None:

@@ -160,7 +160,7 @@ def started(credentials: tuple[str, str] | None = None, config: Mapping[str, Any
     """
     if reason := why_absent():
         raise RegistryAbsent(reason)
-    folder = Path(tempfile.mkdtemp(prefix="enoent-registry-"))
+    folder = Path(tempfile.mkdtemp(prefix="registry-"))
     try:
         for _ in range(PORTS_TRIED):
             port = free_port()

@@ -6,28 +6,29 @@ exact answer somewhere, so sets settle them; what is left is looked up candidate
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress, repeat
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts, SymbolFlag
 from analyzers.loader.linkmap import Mapped
-from analyzers.loader.symbols import Offered, offered_symbols, relocation_runs, wanted_symbols
+from analyzers.loader.symbols import (
+    Offered,
+    Reference,
+    offered_columns,
+    offered_symbols,
+    relocated_places,
+    wanted_symbols,
+)
 
 _WEAK, _START, _CALL, _COPY = (int(flag) for flag in (SymbolFlag.WEAK, SymbolFlag.START, SymbolFlag.CALL, SymbolFlag.COPY))
 _HIDDEN, _IFUNC, _LOW = (int(flag) for flag in (SymbolFlag.HIDDEN_VERSION, SymbolFlag.IFUNC, SymbolFlag.LOW_INDEX))
+_IS_IFUNC = bytes(int(bool(flags & _IFUNC)) for flags in range(256))
+_IS_DEFAULT = bytes(int(not flags & _HIDDEN or bool(flags & _LOW)) for flags in range(256))
+"""By flags: what can answer a reference without a version where its name has no other definition."""
 _DF_BIND_NOW, _DF_1_NOW = 8, 1
 _ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31, 111), (0, 0, 110))
-
-
-class Reference(NamedTuple):
-    """A symbol that an object wants."""
-
-    name: bytes
-    version: bytes
-
-    def words(self) -> bytes:
-        """As glibc prints it."""
-        return self.name + (b", version " + self.version if self.version else b"")
 
 
 class Table:
@@ -38,31 +39,20 @@ class Table:
     def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
         self._facts = facts
         self._offered: dict[bytes, list[Offered]] | None = None
-        imports = wanted_symbols(facts)
-        strong = [index for index in _look_ups(facts, len(imports)) if not imports[index].flags & _WEAK]
-        names = {index: Reference(imports[index].name, imports[index].version) for index in strong}
-        self.copies = tuple(names[index] for index in strong if imports[index].flags & _COPY)
+        imports, flags = wanted_symbols(facts), facts.import_flags
+        strong = [index for index in _look_ups(facts) if not flags[index] & _WEAK]
+        self.copies = tuple(imports[index] for index in strong if flags[index] & _COPY)
         """Bound by COPY relocations, which pass over the object itself."""
-        strong = [index for index in strong if not imports[index].flags & _COPY]
-        self.starts = tuple(names[index] for index in strong if imports[index].flags & _START)
+        strong = [index for index in strong if not flags[index] & _COPY]
+        self.starts = tuple(imports[index] for index in strong if flags[index] & _START)
         """Bound before the entry point, in the order of the relocations."""
-        self.calls = tuple(names[index] for index in strong if imports[index].flags & (_START | _CALL) == _CALL)
+        self.calls = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL) == _CALL)
         """Bound at the first call, unless the object binds now."""
-        self.at_once = tuple(names[index] for index in strong if imports[index].flags & (_START | _CALL))
+        self.at_once = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL))
         """Both, as an object that binds now meets them."""
-        offers: set[tuple[bytes, bytes]] = set()
-        ifuncs: set[bytes] = set()
-        for name, definitions in self.offered().items():
-            for version, flags in definitions:
-                if version:
-                    offers.add((name, version))
-                if flags & _IFUNC:
-                    ifuncs.add(name)
-            if _accepts_unversioned(definitions, versioned=versioned):
-                offers.add((name, b""))
-        self.offers = frozenset(offers)
+        self.offers = self._certain_offers(versioned=versioned)
         """References with a certain answer here; there may be others (see `satisfies`)."""
-        self.ifuncs = frozenset(ifuncs)
+        self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), facts.export_flags.translate(_IS_IFUNC)))
         self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
         """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
 
@@ -71,13 +61,28 @@ class Table:
             self._offered = offered_symbols(self._facts)
         return self._offered
 
+    def _certain_offers(self, *, versioned: bool) -> frozenset[tuple[bytes, bytes]]:
+        """Every definition by name and version, and without a version what check_match takes then (G48). Picked by whole
+        columns: nearly all names have one definition, and only the others are looked at one by one.
+        """
+        names, versions = offered_columns(self._facts)
+        flags = self._facts.export_flags
+        bare = names if not versioned else list(compress(names, flags.translate(_IS_DEFAULT)))
+        unversioned = set(bare)
+        if versioned and len(unversioned) < len(bare):
+            twice = (name for name, times in Counter(bare).items() if times > 1)
+            unversioned.difference_update(
+                [name for name in twice if not _accepts_unversioned(self.offered()[name], versioned=True)]
+            )
+        return frozenset(compress(zip(names, versions, strict=True), versions)) | frozenset(zip(unversioned, repeat(b"")))
 
-def _look_ups(facts: SymbolFacts, imports: int) -> list[int]:
+
+def _look_ups(facts: SymbolFacts) -> list[int]:
     """Positions of imports as glibc looks them up: data relocations, then DT_JMPREL (dynamic-link.h); then the rest."""
-    runs = list(relocation_runs(facts))
-    plt = facts.relocation_plt_runs
-    met = dict.fromkeys(run.symbol for run in (*runs[plt:], *runs[:plt]) if 0 <= run.symbol < imports)
-    return list(dict.fromkeys([*met, *range(imports)]))
+    places, plt = relocated_places(facts), facts.relocation_plt_runs
+    imports = range(len(facts.import_flags))
+    met = dict.fromkeys([*places[plt:], *places[:plt]])
+    return list(dict.fromkeys([*(place - 1 for place in met if 0 < place <= len(imports)), *imports]))
 
 
 EMPTY = Table(SymbolFacts(), versioned=False)

@@ -12,13 +12,16 @@ from typing import NamedTuple
 from analyzers.facts import SymbolFacts
 
 
-class Wanted(NamedTuple):
-    """One undefined (or COPY) symbol. `flags` are facts.SymbolFlag."""
+class Reference(NamedTuple):
+    """A symbol that an object wants."""
 
     name: bytes
     version: bytes
     """Empty: the reference has no version."""
-    flags: int
+
+    def words(self) -> bytes:
+        """As glibc prints it."""
+        return self.name + (b", version " + self.version if self.version else b"")
 
 
 class Offered(NamedTuple):
@@ -28,27 +31,26 @@ class Offered(NamedTuple):
     flags: int
 
 
-def wanted_symbols(facts: SymbolFacts) -> list[Wanted]:
-    """In the order of the symbol table."""
+def wanted_symbols(facts: SymbolFacts) -> list[Reference]:
+    """The undefined (or COPY) symbols in the order of the symbol table; their flags are `facts.import_flags`."""
     if not facts.import_flags:
         return []
-    names = facts.import_names.split(b"\0")
-    versions = facts.versions
-    return [
-        Wanted(name, versions[index], flags)
-        for name, index, flags in zip(names, _indexes(facts.import_versions), facts.import_flags, strict=True)
-    ]
+    names, versions = facts.import_names.split(b"\0"), map(facts.versions.__getitem__, _indexes(facts.import_versions))
+    return list(map(Reference._make, zip(names, versions, strict=True)))
+
+
+def offered_columns(facts: SymbolFacts) -> tuple[list[bytes], list[bytes]]:
+    """Names and versions of the definitions; their flags are `facts.export_flags`."""
+    if not facts.export_flags:
+        return [], []
+    return facts.export_names.split(b"\0"), list(map(facts.versions.__getitem__, _indexes(facts.export_versions)))
 
 
 def offered_symbols(facts: SymbolFacts) -> dict[bytes, list[Offered]]:
     """Every definition a lookup could find, by name."""
     offered: dict[bytes, list[Offered]] = {}
-    if not facts.export_flags:
-        return offered
-    names = facts.export_names.split(b"\0")
-    versions = facts.versions
-    for name, index, flags in zip(names, _indexes(facts.export_versions), facts.export_flags, strict=True):
-        offered.setdefault(name, []).append(Offered(versions[index], flags))
+    for name, version, flags in zip(*offered_columns(facts), facts.export_flags, strict=True):
+        offered.setdefault(name, []).append(Offered(version, flags))
     return offered
 
 
@@ -67,6 +69,11 @@ def relocation_runs(facts: SymbolFacts) -> Iterator[Relocated]:
     symbols, counts = _numbers("I", facts.relocation_symbols), _numbers("I", facts.relocation_counts)
     for symbol, index, times in zip(symbols, facts.relocation_kind_indexes, counts, strict=True):
         yield Relocated(symbol - 1, kinds[index], times)
+
+
+def relocated_places(facts: SymbolFacts) -> array[int]:
+    """Of the same runs, one more than each symbol's place; 0 where the lookup cannot fail."""
+    return _numbers("I", facts.relocation_symbols)
 
 
 def _indexes(raw: bytes) -> array[int]:

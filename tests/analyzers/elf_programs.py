@@ -43,7 +43,7 @@ TARGETS = (
 
 @functools.cache
 def folder() -> Path:
-    made = tempfile.TemporaryDirectory(prefix="enoent-elf-")
+    made = tempfile.TemporaryDirectory(prefix="elf-")
     folder.keep = made  # type: ignore[attr-defined]
     return Path(made.name)
 

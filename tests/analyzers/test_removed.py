@@ -59,12 +59,12 @@ def test_a_start_that_fails_for_want_of_it_says_so(had: dict[str, Item | bytes |
     program = elf(elf_facts(b"/lib/ld.so", needed=(b"libc.so",)))
     own: dict[str, Item | bytes | str] = {"run.sh": script("#!/bin/bash\n"), "app": program, "etc/x": file("x")}
     finding = fatal((had, ()), (own, ()), ({}, (gone,)), cmd=(cmd,))
-    assert f"Layer 0 brought /{gone}, and layer 2 took it away (RUN rm -f /lib/libc.so)." in finding.why
+    assert f"/{gone} was there: layer 0 (ADD rootfs /) brought it and layer 2 (RUN rm -f /lib/libc.so) deleted it." in finding.why
 
 
 def test_without_history_the_layers_are_named_alone() -> None:
     report = judge_image("sha256:0", ImageConfig(cmd=("/x",)), [layer({"x": TRUE}), layer({}, whiteouts=("x",))])
-    assert "Layer 0 brought /x, and layer 1 took it away." in report.findings[0].why
+    assert "/x was there: layer 0 brought it and layer 1 deleted it." in report.findings[0].why
 
 
 def test_a_name_that_lies_beside_path_is_told() -> None:

@@ -27,7 +27,7 @@ def test_every_rule_id_in_the_code_is_in_the_table() -> None:
     areas = {rule.partition(".")[0] for rule in RULES}
     pattern = re.compile(rf"(?:{'|'.join(areas)})\.[a-z]+(?:-[a-z0-9]+)+|(?:script\.crlf|path\.loop|path\.absent)")
     used = set()
-    for name in ("start.py", "kernel.py", "linkage.py", "judges.py"):
+    for name in ("start.py", "kernel.py", "linkage.py", "load_causes.py", "judges.py"):
         for node in ast.walk(ast.parse((ANALYZERS / name).read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
                 used.add(node.value)

@@ -23,6 +23,8 @@ _PREFIXES = re.compile(
     r"|OCI runtime create failed: |runc create failed: |unable to start container process: "
 )
 _ROOT = re.compile(r"/[^ ]*?/overlay2/[0-9a-f]+/merged")
+_LATER = re.compile(r": symbol lookup error: ")
+"""What a loader says of a function that is missing when it is first called, long after the start."""
 _HELP = "\n\nRun 'docker run --help' for more information"
 # Flags of /proc/cpuinfo that make the micro-architecture levels of x86-64 (its psABI, table 3.1).
 _LEVELS = (
@@ -50,7 +52,7 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"lstat <rootfs>/etc/(passwd|group): ", frozenset({_R.USER})),
     (r"version `[^']*' not found", frozenset({_R.VERSION})),
     (r"undefined symbol: |: symbol not found$", frozenset({_R.SYMBOL})),
-    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE})),
+    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE, _R.OTHER})),
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
     (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
@@ -128,6 +130,7 @@ def seen(ran: RunResult) -> Seen:
         return Seen(state=State.FAILS, stage=stage, lines=(text,), exit_code=ran.exit_code, reasons=_reasons(text, stage))
     lines = tuple(show(line.encode()) for line in _unwrapped(ran.stderr).split("\n")) if ran.stderr.strip("\n") else ()
     if ran.stdout.startswith(MARK):
+        lines = tuple(line for line in lines if not _LATER.search(line))
         return Seen(state=State.STARTS, stage=Stage.STARTED, lines=lines, exit_code=ran.exit_code)
     stage = Stage.CRASH if ran.exit_code > 128 else Stage.LOAD
     if len(lines) == 1 and re.fullmatch(r"exec .*: [a-z /]+", lines[0]) and ran.exit_code in (1, 255):
@@ -143,7 +146,7 @@ def _reasons(text: str, stage: Stage) -> frozenset[Reason]:
         for words, reasons in () if line.endswith(": ignored.") else _REASONS:
             if re.search(words, line):
                 return reasons
-    return frozenset({Reason.RUNTIME}) if stage is Stage.CONFIG else frozenset()
+    return frozenset({Reason.RUNTIME}) if stage is Stage.CONFIG else frozenset({Reason.OTHER})
 
 
 def disagreements(real: Seen, report: Report) -> list[str]:

@@ -307,4 +307,23 @@ PRIVILEGES = (
            env=("LD_PRELOAD=/nope.so",)),
 )  # fmt: skip
 
-IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *MIXED, *PRELOADS, *PRIVILEGES)
+LD_SO = f"/lib/{TRIPLET}/ld-linux-x86-64.so.2"
+COMMANDS = (
+    debian("glibc_loader_as_a_command", "G62", lambda: {"app": program(hello(), 0o644)}, cmd=f"{LD_SO} /app"),
+    debian("glibc_loader_as_a_command_with_a_missing_library", "G62", alone, f"{A}: {NOT_THERE}", cmd=f"{LD_SO} /app"),
+    debian("glibc_loader_as_a_command_with_a_library_path", "G62", lambda: a_in("a"), cmd=f"{LD_SO} --library-path /a /app"),
+    debian("glibc_loader_as_a_command_without_a_program", "G62", dict, "missing program name", cmd=LD_SO),
+    debian("glibc_loader_as_a_command_for_nothing", "G62", dict, "/nope: cannot open shared object file", cmd=f"{LD_SO} /nope"),
+    debian("glibc_loader_as_a_command_for_a_static_program", "G62", lambda: {"app": hello("-static")}, cmd=f"{LD_SO} /app"),
+    debian("glibc_2_31_loader_as_a_command_for_a_static_program", "G62", lambda: {"app": hello("-static")},
+           base="glibc-2.31", cmd=f"{LD_SO} /app", crashes=139),
+)  # fmt: skip
+LINKS = (
+    debian("glibc_a_second_copy_of_the_loader", "G7", lambda: {"app": hello()}, env=(f"LD_PRELOAD=/usr{LD_SO}",), crashes=139),
+    debian("glibc_the_loader_by_its_own_name", "G6", lambda: {"app": hello()}, env=("LD_PRELOAD=/lib64/ld-linux-x86-64.so.2",)),
+    debian("glibc_a_cache_that_is_a_library", "G36", lambda: {"app": hello(), "etc/ld.so.cache": file(one(A))}),
+    debian("glibc_a_cache_behind_a_link", "G36", lambda: {
+        "app": hello(), "etc/ld.so.cache": symlink("../var/ld.so.cache"), "var/ld.so.cache": roots.debian()["etc/ld.so.cache"]}),
+)  # fmt: skip
+
+IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *MIXED, *PRELOADS, *PRIVILEGES, *COMMANDS, *LINKS)

@@ -145,4 +145,12 @@ RELEASES = tuple(
     )
 )
 
-IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *GLIBC_ON_MUSL, *RELEASES)
+COMMANDS = (
+    on("musl_loader_as_a_command", "M3", lambda: {"app": program(musl_hello(), 0o644)}, cmd=f"{MUSL} /app"),
+    on("musl_loader_as_a_command_with_a_missing_library", "M3 M15", lambda: {"app": needs(A, by=MUSL_GCC)}, MISSING,
+       cmd=f"{MUSL} /app"),
+    on("musl_loader_as_a_command_without_a_program", "M60", dict, "musl libc (x86_64)", cmd=MUSL),
+    on("musl_loader_as_a_command_for_nothing", "M60", dict, "cannot load /nope", cmd=f"{MUSL} /nope"),
+)  # fmt: skip
+
+IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *GLIBC_ON_MUSL, *RELEASES, *COMMANDS)

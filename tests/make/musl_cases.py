@@ -7,27 +7,47 @@ libraries was taken is told by what it exports: the wrong one lacks the function
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
 from tests.analyzers.elf_programs import Patch
 from tests.make import elves, roots
-from tests.make.elves import MUSL_GCC, caller, chained, patched, rpath, runpath, zig
+from tests.make.elves import MUSL_GCC, patched, rpath, runpath
 from tests.make.layers import Item, file, folder, hardlink, program, script, symlink
+from tests.make.musl_elves import (
+    IFUNC,
+    NEEDED,
+    RPATH,
+    RUNPATH,
+    TEXTREL,
+    WEAK_TLS,
+    a,
+    a_main,
+    b_on_a,
+    debug_only,
+    foreign,
+    lib,
+    loader,
+    main,
+    needing,
+    pointing,
+    segment_patch,
+    versioned,
+    with_interp,
+    with_tag,
+    without_hash,
+    wrong,
+)  # fmt: skip
 
 Root = dict[str, Item | bytes | str]
 LOADER = f"/lib/{roots.MUSL}"
 MAIN = "app/main"
 GLIBC_LOADER = "/lib64/ld-linux-x86-64.so.2"
-RELEASES = {"1.2.5": roots.alpine, "1.2.3": roots.musl_of_debian}
 ABSENT, FORMAT, DENIED, LOOP, BUSY, INVALID, NOTHING = (
     "No such file or directory", "Exec format error", "Permission denied", "Symbolic link loop", "Resource busy",
     "Invalid argument", "No error information",
 )  # fmt: skip
-OTHER = "int other(void) { return 0; }"
-AS_NEEDED = ("-Wl,--no-as-needed", "-Wl,--allow-shlib-undefined")
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +66,6 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     working_dir: str = ""
     proc: bool = True
-    oracle: str = ""
-    """Why the real loaders are not asked; empty when they are."""
     bare: bool = False
     """The root has no musl of its own."""
 
@@ -57,15 +75,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(line.encode() for line in lines), code, signal
 
 
-@functools.cache
-def loader(release: str) -> Item:
-    """A musl of that release, as its distribution ships it."""
-    return RELEASES[release]()[LOADER[1:]]
-
-
 def root_of(case: Case, release: str) -> Root:
-    base: Root = {} if case.bare else {LOADER[1:]: loader(release)}
-    return {**base, **{path: loader(release) if item == b"@musl" else item for path, item in case.items().items()}}
+    """Without the loader in its usual place, which is a layer of its own."""
+    return {path: loader(release) if item == MUSL else item for path, item in case.items().items()}
 
 
 MUSL = b"@musl"
@@ -86,91 +98,6 @@ def unbound(symbol: str, by: str = f"/{MAIN}") -> str:
 
 def unsupported(kind: int, by: str) -> str:
     return f"Error relocating {by}: unsupported relocation type {kind}"
-
-
-# -- makers: a library exports one function named after its file and calls those of the libraries it needs --
-
-Needs = Mapping[str, bytes]
-
-
-def lib(name: str, needs: Needs | None = None, *flags: str, source: str | None = None) -> bytes:
-    text = source if source is not None else chained(name, *(needs or {}))
-    return elves.library(name, text, *AS_NEEDED, *flags, compiler=MUSL_GCC, libs=needs or {})
-
-
-def main(needs: Needs | None = None, *flags: str, source: str | None = None, compiler: tuple[str, ...] = MUSL_GCC) -> Item:
-    text = source if source is not None else caller(*(needs or {}))
-    return program(elves.c(text, *AS_NEEDED, *flags, compiler=compiler, libs=needs or {}))
-
-
-def wrong(name: str) -> bytes:
-    """A library of that name without its function."""
-    return lib(name, source=OTHER)
-
-
-def a() -> bytes:
-    return lib("liba.so")
-
-
-def a_main(*flags: str) -> Item:
-    return main({"liba.so": a()}, *flags)
-
-
-def b_on_a(*flags: str) -> bytes:
-    return lib("libb.so", {"liba.so": a()}, *flags)
-
-
-def needing(*names: str, of: Item | None = None) -> Item:
-    """A program with these DT_NEEDED in front of libc's, whose symbols it does not use."""
-    made = of or main()
-    for name in reversed(names):
-        made = program(patched(made.content, "--add-needed", name))
-    return made
-
-
-def versioned(source: str) -> bytes:
-    """liba.so with the versions V1 and V2, for .symver lines."""
-    script_text = b"VERSION { V1 { global: *; }; V2 { }; };"
-    return elves.library("liba.so", source, *AS_NEEDED, compiler=MUSL_GCC, libs={"v.map": script_text})
-
-
-def foreign(target: str) -> bytes:
-    source = "extern int ext; int *e = &ext; int fn(void); int liba(void) { return fn(); } static int x; int *p = &x;"
-    return elves.library("liba.so", source, compiler=zig(target))
-
-
-def with_interp(item: Item, path: str) -> Item:
-    return program(patched(item.content, "--set-interpreter", path))
-
-
-def glibc_main(needs: Needs | None = None, *flags: str, source: str | None = None) -> Item:
-    return main(needs, *flags, source=source, compiler=elves.GCC)
-
-
-def segment_patch(data: bytes, kind: int, *, new_kind: int | None = None, **fields: int) -> bytes:
-    patch = Patch(data)
-    return patch.segment(patch.segment_at(kind), kind=new_kind, **fields).bytes()
-
-
-def without_hash(data: bytes) -> bytes:
-    """DT_GNU_HASH and DT_HASH turned into DT_DEBUG."""
-    patch = Patch(data)
-    return patch.new_tags([(21 if tag in (4, 0x6FFFFEF5) else tag, value) for tag, value in patch.tags()]).bytes()
-
-
-NEEDED, RPATH, RUNPATH, DEBUG = 1, 15, 29, 21
-
-
-def with_tag(data: bytes, tag: int, *, debug: bool = False) -> bytes:
-    """One more tag, whose string is the empty one that every string table begins with. The new dynamic section cannot be written
-    to, so that DT_DEBUG has to go."""
-    patch = Patch(data)
-    kept = [pair for pair in patch.tags() if debug or pair[0] != DEBUG]
-    return patch.new_tags([(tag, 0), *kept]).bytes()
-
-
-def debug_only(data: bytes) -> bytes:
-    return elves.build(["objcopy", "--only-keep-debug", "elf"], {"elf": data}, "elf")
 
 
 LONG = "lib" + "x" * 300 + ".so"
@@ -341,8 +268,8 @@ NAMES = (
          "lib/ld.so": MUSL, "x": folder()}),
     case("t064_a_soname_is_not_a_name", lambda: {
         MAIN: needing("/a/libs1.so", of=main({"libb.so": b_on_a()})),
-        "a/libs1.so": elves.library("libs1.so", compiler=MUSL_GCC, soname="liba.so"),
-        "lib/libb.so": b_on_a()}, missing("liba.so", "/lib/libb.so"), unbound("liba", "/lib/libb.so")),
+        "a/libs1.so": elves.library("libs1.so", compiler=MUSL_GCC, soname="liba.so"), "lib/libb.so": b_on_a()},
+        missing("liba.so", "/lib/libb.so"), unbound("liba", "/lib/libb.so")),
     case("t065_a_preload_is_not_known_by_its_soname", lambda: {MAIN: a_main(), "x/p.so": a()}, missing("liba.so"),
          env=("LD_PRELOAD=/x/p.so",)),
     case("m11_a_preload_by_path_has_no_short_name", lambda: {MAIN: a_main(), "x/liba.so": a()}, missing("liba.so"),
@@ -424,9 +351,9 @@ SYMBOLS = (
     case("m20_in_a_library", lambda: {MAIN: main({"libb.so": b_on_a()}), "lib/libb.so": b_on_a(),
          "lib/liba.so": wrong("liba.so")}, unbound("liba", "/lib/libb.so")),
     case("t085_data_and_function_pointers", lambda: {
-         MAIN: main({"liba.so": lib("liba.so", source="int v; int f(void){return 0;}")},
-         "-fPIE", "-pie", source="extern int v; int f(void); int *p = &v; int (*q)(void) = f; int main(void) { return 0; }"),
-         "lib/liba.so": wrong("liba.so")}, unbound("f"), unbound("v")),
+        MAIN: main({"liba.so": lib("liba.so", source="int v; int f(void) { return 0; }")}, "-fPIE", "-pie",
+                   source="extern int v; int f(void); int *p = &v; int (*q)(void) = f; int main(void) { return 0; }"),
+        "lib/liba.so": wrong("liba.so")}, unbound("f"), unbound("v")),
     case("m20_a_line_for_every_relocation", lambda: {MAIN: main({"liba.so": a()}, "-fPIE", "-pie", source="int liba(void);"
          "int (*p)(void) = liba; int (*q)(void) = liba; int main(void) { return liba(); }"), "lib/liba.so": wrong("liba.so")},
          unbound("liba"), unbound("liba"), unbound("liba")),
@@ -495,16 +422,6 @@ SYMBOLS = (
          "lib/liba.so": patched(a(), "--remove-needed", "libc.so")}, unbound("puts"), unbound("__libc_start_main")),
 )  # fmt: skip
 
-IFUNC = 'static int i(void) { return 0; } static void *r(void) { return i; } int liba(void) __attribute__((ifunc("r")));'
-WEAK_TLS = "extern __thread int wt __attribute__((weak)); int liba(void) { return &wt ? wt : 0; }"
-TEXTREL = 'static int ext; __asm__(".text\\n.globl tx\\ntx: .quad tx\\n"); int main(void) { return ext; }'
-
-
-def pointing() -> bytes:
-    """libb.so with a pointer to liba's function, and no call."""
-    return lib("libb.so", source="int liba(void); int (*p)(void) = liba; int libb(void) { return p(); }")
-
-
 PRELOADS = (
     case("t091_a_missing_preload_is_silent", lambda: {MAIN: main()}, env=("LD_PRELOAD=libgone.so:/x/gone.so",)),
     case("m29_and_so_is_an_unusable_one", lambda: {MAIN: main(), "x/p.so": "text"}, env=("LD_PRELOAD=/x/p.so",)),
@@ -523,111 +440,4 @@ PRELOADS = (
          missing("libe.so", "/lib/libd.so"), unbound("libe", "/lib/libd.so"), env=("LD_PRELOAD=/x/libb.so",)),
 )  # fmt: skip
 
-LFS64 = (
-    "#include <stdio.h>\nint open64(); int stat64(); int lseek64(); FILE *fopen64(); int readdir64_r(); int __xstat64();"
-    "int posix_fadvise64(); void *volatile p[] = { open64, stat64, lseek64, fopen64, readdir64_r, __xstat64, posix_fadvise64 };"
-    "int main(void) { return p[0] == 0; }"
-)
-GLIBC = (
-    case("t102_a_simple_program", lambda: {MAIN: glibc_main(), GLIBC_LOADER[1:]: symlink(LOADER)}),
-    case("t102_reserved_names", lambda: {MAIN: needing("libm.so.6", "libdl.so.2", "libpthread.so.0", of=glibc_main()),
-         GLIBC_LOADER[1:]: symlink(LOADER)}),
-    case("t103_its_loader_by_name", lambda: {MAIN: needing("ld-linux-x86-64.so.2", of=glibc_main()),
-         GLIBC_LOADER[1:]: symlink(LOADER)}, missing("ld-linux-x86-64.so.2")),
-    case("t103_a_link_in_a_searched_directory", lambda: {MAIN: needing("ld-linux-x86-64.so.2", of=glibc_main()),
-         GLIBC_LOADER[1:]: symlink(LOADER), "lib/ld-linux-x86-64.so.2": symlink(roots.MUSL)}),
-    case("m51_the_path_file_is_found_from_pt_interp", lambda: {MAIN: glibc_main({"liba.so": a()}),
-         GLIBC_LOADER[1:]: symlink(LOADER), "etc/ld-musl-x86_64.path": "/x", "x/liba.so": a()}),
-    case("m51_fortified_functions", lambda: {MAIN: glibc_main(None, "-O2", "-D_FORTIFY_SOURCE=2", source=(
-        "#include <stdio.h>\nint main(int n, char **v) { printf(\"%d\", n); return 0; }")), GLIBC_LOADER[1:]: symlink(LOADER)},
-        unbound("__printf_chk")),
-    case("m25_large_file_names", lambda: {MAIN: glibc_main(None, "-fno-builtin", source=LFS64),
-         GLIBC_LOADER[1:]: symlink(LOADER)}),
-    case("m25_seventeen_bytes_are_too_many", lambda: {MAIN: glibc_main(None, "-fno-builtin", source=(
-        "int posix_fallocate64(); void *volatile p = posix_fallocate64; int main(void) { return p == 0; }")),
-        GLIBC_LOADER[1:]: symlink(LOADER)}, unbound("posix_fallocate64"), older=((), "")),
-    case("m25_not_every_name", lambda: {MAIN: glibc_main({"liba.so": lib("liba.so", source="int atoi64(void){return 0;}")},
-         source="int atoi64(); void *volatile p = atoi64; int main(void) { return p == 0; }"), GLIBC_LOADER[1:]: symlink(LOADER),
-         "lib/liba.so": wrong("liba.so")}, unbound("atoi64")),
-)  # fmt: skip
-
-STUB = r"""
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-/* What gcompat's stub does, in our words: its three names, then musl's loader on the program's real path. */
-int main(int argc, char **argv, char **envp) {
-    static char preload[4096] = "libgcompat.so.0 ", target[4096];
-    char *words[64] = { "ld-linux-x86-64.so.2", "--argv0", argv[0], "--preload", preload, "--", target };
-    char *given = getenv("LD_PRELOAD");
-    if (given) strncat(preload, given, sizeof preload - 64);
-    if (readlink("/proc/self/exe", target, sizeof target - 1) < 0) { perror("readlink"); return 1; }
-    if (strstr(target, words[0])) { puts("not to be run"); return 1; }
-    for (int at = 1; at < argc && at < 50; at++) words[6 + at] = argv[at];
-    execve("/lib/ld-musl-x86_64.so.1", words, envp);
-    perror("execve");
-    return 1;
-}
-"""
-
-
-def stub() -> Item:
-    return program(elves.c(STUB, "-static", "-fPIE", "-pie", compiler=zig("x86_64-linux-musl")))
-
-
-def gcompat_root(**more: Item | bytes | str) -> Root:
-    return {GLIBC_LOADER[1:]: stub(), **more}
-
-
-COMPAT = "lib/libgcompat.so.0"
-GLOADER = "ld-linux-x86-64.so.2"
-
-
-def compat(source: str = "int __printf_chk(void) { return 0; }") -> bytes:
-    return lib("libgcompat.so.0", source=source)
-
-
-PRINTF = 'int __printf_chk(int, const char *, ...); int main(void) { return __printf_chk(1, ""); }'
-
-
-def printing() -> Item:
-    return glibc_main(None, "-fno-builtin", source=PRINTF)
-
-
-GCOMPAT = (
-    case("m52_the_preloaded_library_provides", lambda: gcompat_root(**{MAIN: printing(), COMPAT: compat()})),
-    case("m52_it_is_not_missed", lambda: gcompat_root(**{MAIN: printing()}), unbound("__printf_chk")),
-    case("m52_its_own_needs_are", lambda: gcompat_root(**{MAIN: printing(), COMPAT: lib("libgcompat.so.0", {"liba.so": a()},
-         source="int liba(void); int __printf_chk(void) { return liba(); }")}), missing("liba.so", f"/{COMPAT}"),
-         unbound("liba", f"/{COMPAT}")),
-    case("m52_the_loaders_name_is_known", lambda: gcompat_root(**{MAIN: needing(GLOADER, of=glibc_main())})),
-    case("m52_ld_preload_comes_behind", lambda: gcompat_root(**{MAIN: printing(), "x/p.so": compat()}),
-         env=("LD_PRELOAD=/x/p.so",)),
-    case("m52_the_real_path_is_told", lambda: gcompat_root(**{"x/real": printing(), MAIN: symlink("/x/real")}),
-         unbound("__printf_chk", "/x/real")),
-    case("m52_the_origin_is_that_of_the_real_path", lambda: gcompat_root(**{"x/real": glibc_main({"liba.so": a()},
-         *runpath("$ORIGIN")), MAIN: symlink("/x/real"), "x/liba.so": a()})),
-    case("m52_the_path_file_is_in_etc", lambda: gcompat_root(**{MAIN: glibc_main({"liba.so": a()}), "y/liba.so": a(),
-         "etc/ld-musl-x86_64.path": "/y"})),
-    case("m52_musl_is_missing", lambda: gcompat_root(**{MAIN: glibc_main()}), f"execve: {ABSENT}", exit_code=1, bare=True),
-    case("m52_musl_is_not_executable", lambda: gcompat_root(**{MAIN: glibc_main(), LOADER[1:]: file("x")}),
-         f"execve: {DENIED}", exit_code=1, bare=True),
-    case("m52_musl_is_text", lambda: gcompat_root(**{MAIN: glibc_main(), LOADER[1:]: file("x", 0o755)}),
-         f"execve: {FORMAT}", exit_code=1, bare=True),
-    case("m52_musl_cannot_read_the_program", lambda: gcompat_root(**{MAIN: program(glibc_main().content, 0o711)}),
-         f"{GLOADER}: cannot load /{MAIN}: {DENIED}", exit_code=1, user="1000"),
-    case("m52_a_program_without_dynamic_section", lambda: gcompat_root(**{MAIN: program(segment_patch(glibc_main().content, 2,
-         new_kind=0))}), f"{GLOADER}: /{MAIN}: Not a valid dynamic program", exit_code=1),
-    case("m52_a_path_like_the_loaders", lambda: gcompat_root(**{f"x/{GLOADER}.d/main": glibc_main()}),
-         cmd=(f"/x/{GLOADER}.d/main",), exit_code=1),
-    case("m52_without_proc", lambda: gcompat_root(**{MAIN: glibc_main()}), f"readlink: {ABSENT}", exit_code=1, proc=False),
-    case("m53_libresolv_matters", lambda: gcompat_root(**{MAIN: needing("libresolv.so.2", "libm.so.6", of=glibc_main())}),
-         missing("libresolv.so.2")),
-    case("m22_gcompat_preloads_for_set_id_programs", lambda: gcompat_root(**{MAIN: program(printing().content, SECURE_MAIN),
-         COMPAT: compat()}), user="1000"),
-    case("m22_gcompat_has_no_ld_library_path_then", lambda: gcompat_root(**{MAIN: program(glibc_main({"liba.so": a()}).content,
-         SECURE_MAIN), "x/liba.so": a()}), missing("liba.so"), unbound("liba"), user="1000", env=("LD_LIBRARY_PATH=/x",)),
-)  # fmt: skip
-
-CASES = (*SEARCH, *ORIGIN, *SECURE, *NAMES, *FILES, *SYMBOLS, *PRELOADS, *GLIBC, *GCOMPAT)
+CASES = (*SEARCH, *ORIGIN, *SECURE, *NAMES, *FILES, *SYMBOLS, *PRELOADS)

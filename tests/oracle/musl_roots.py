@@ -1,4 +1,4 @@
-"""Roots on disk in which real musl loaders run: unpacked from dictionaries, entered by chroot, with /proc as a container has it.
+"""Roots on disk in which real loaders run: unpacked from dictionaries, entered by chroot, with /proc as a container has it.
 
 A program is started by execve in the way that was predicted for the image: same path, arguments, environment, working directory
 and user. The mount of /proc lives in a mount namespace of the process and goes with it.
@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +25,14 @@ from analyzers.profile import HostProfile
 from analyzers.rootfs import Rootfs
 from analyzers.start import NO_OVERRIDES, Start, foretell_start
 from tests.conftest import absent
-from tests.make.layers import Item, tar_of
+from tests.make.elves import ToolAbsent
+from tests.make.layers import tar_of
+from tests.make.musl_elves import loader
+from tests.make.roots import MUSL
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20000, 0x1000, 0x4000, 1 << 18
 _PR_CAPBSET_DROP = 24
+LOADER = f"lib/{MUSL}"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -39,6 +43,28 @@ class Ended(NamedTuple):
     exit_code: int | None
     signal: str = ""
     started: bool = False
+
+
+class MuslLayer(NamedTuple):
+    """The layer with musl alone."""
+
+    tar: bytes
+    facts: LayerFacts
+
+
+@functools.cache
+def musl_layer(release: str, path: str = LOADER) -> MuslLayer:
+    tar = tar_of({path: loader(release)})
+    return MuslLayer(tar, read_layer(tar))
+
+
+@contextmanager
+def needs_tools() -> Iterator[None]:
+    """What a test makes with compilers and other systems' files; skipped where one is absent."""
+    try:
+        yield
+    except ToolAbsent as error:
+        absent(str(error))
 
 
 def read_layer(tar: bytes) -> LayerFacts:
@@ -52,7 +78,7 @@ def unpacked(*tars: bytes) -> Iterator[Path]:
     """The tars laid over each other in a folder of root's; skipped without root."""
     if os.geteuid() != 0:
         absent("chroot needs root")
-    with tempfile.TemporaryDirectory(prefix="musl-root-") as folder:
+    with tempfile.TemporaryDirectory(prefix="root-") as folder:
         root = Path(folder)
         root.chmod(0o755)
         for tar in tars:
@@ -161,7 +187,3 @@ def actual(root: Path, start: Start, *, proc: bool = True, success: int = 0) -> 
         proc=proc,
         success=success,
     )
-
-
-def tar(items: Mapping[str, Item | bytes | str]) -> bytes:
-    return tar_of(items)

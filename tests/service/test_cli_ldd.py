@@ -62,8 +62,8 @@ def test_libraries_hang_below_who_wants_them_with_how_they_were_found_and_whose_
     assert paint(object_lines(MISSING)).splitlines() == [
         "✗ /opt/tool  /lib64/ld-linux-x86-64.so.2                                 layer 1",
         "  /opt/tool: error while loading shared libraries: libpay.so.2: cannot open shared object file",
-        "├─ ✓ interpreter /lib64/ld-linux-x86-64.so.2",
-        "│     → /lib/ld-linux-x86-64.so.2                                        layer 0",
+        "├─ ✓ interpreter /lib64/ld-linux-x86-64.so.2                             layer 0",
+        "│     → /lib/ld-linux-x86-64.so.2",
         "├─ ✓ libshop.so → /opt/lib/libshop.so.1  (DT_RUNPATH)                    layer 1",
         "│  └─ ✓ libcart.so → /opt/lib/libcart.so  (DT_RPATH of /opt/tool)        layer 1",
         "│     └─ ✗ library libpay.so.2",
@@ -86,6 +86,18 @@ def test_what_is_unmet_and_unbound_stands_in_the_tree() -> None:
     assert paint(object_lines(listing)).splitlines() == [
         "✗ /app", "  too old", "├─ ✗ version GLIBC_2.38 of /lib/libc.so.6", "└─ ✗ symbol f@V1",
     ]  # fmt: skip
+
+
+def test_what_a_library_leaves_to_its_program_is_a_doubt_and_not_endless() -> None:
+    listing = ObjectListing(path="/plugin.so", unbound_symbols=tuple(f"f{number}, wanted by /plugin.so" for number in range(9)))
+    assert paint(object_lines(listing)).splitlines() == [
+        "✓ /plugin.so  needs nothing",
+        "├─ ? symbol f0, wanted by /plugin.so",
+        "├─ ? symbol f1, wanted by /plugin.so",
+        "├─ ? symbol f2, wanted by /plugin.so",
+        "└─ ? 6 more symbols, as --verbose and jsonl tell",
+    ]
+    assert len(paint(object_lines(listing, verbose=True)).splitlines()) == 10
 
 
 def test_names_from_an_image_stay_on_their_line() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -187,13 +188,24 @@ def raw_layout(folder: Path, manifest: bytes, *blobs: bytes) -> Path:
 def test_a_corrupt_layer_is_told_from_a_missing_one(enoent: Command, tmp_path: Path) -> None:
     flipped = spoiled(tmp_path / "flipped", "gzip", lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
     said = enoent("scan", f"oci:{flipped}")
-    assert said.status == 2
-    assert "could not be analysed" in said.first_line
-    assert "sha256:" in said.out
+    assert (said.status, said.out) == (2, "")
+    assert re.fullmatch(rf"enoent: oci:{flipped} \(linux/amd64\): .*sha256:.*\n", said.err)
     shutil.rmtree(tmp_path / "flipped/blobs/sha256")
     gone = enoent("scan", f"oci:{flipped}")
-    assert gone.status == 2
-    assert "No such file" in gone.err or "not" in gone.err
+    assert (gone.status, gone.out) == (2, "")
+    assert "No such file or directory" in gone.err
+
+
+def test_a_platform_that_cannot_be_analysed_stands_beside_those_that_can(enoent: Command, tmp_path: Path) -> None:
+    own = tar_of({"bin/app": TRUE, "etc/only": "here"})
+    folder = oci_layout(tmp_path / "two", {"1": [GOOD, Image(layers=(own,), cmd=["/bin/app"], platform="linux/386")]}, "plain")
+    (folder / "blobs/sha256" / sha256(own).removeprefix("sha256:")).write_bytes(own[:700])
+    said = enoent("scan", f"oci:{folder}")
+    assert said.status == 2
+    assert "1 starts, 1 could not be analysed" in said.first_line
+    assert "✓ linux/amd64  starts" in said.out
+    assert "? linux/386    could not be analysed" in said.out
+    assert said.err.startswith(f"enoent: oci:{folder} (linux/386): ")
 
 
 def test_a_zstd_layer_that_ends_too_early_says_so(enoent: Command, tmp_path: Path) -> None:

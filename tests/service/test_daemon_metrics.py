@@ -12,12 +12,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.database import BUSY_MILLISECONDS, FILE_NAME
 from service.fleet import Fleet
-from service.metrics import MAX_SERIES_AN_IMAGE, Exposition, Metrics
+from service.image_samples import Exposition
+from service.metrics import MAX_SERIES_AN_IMAGE, Metrics
 from tests.conftest import absent
 from tests.daemon import live
 from tests.make.images import Image, oci_layout
@@ -55,7 +57,7 @@ def test_promtool_finds_nothing_to_say_about_a_live_scrape(tmp_path: Path) -> No
     oci_layout(tmp_path / "layouts" / "app", {"1": image(), "2": Image(layers=(b"no tar" * 999,), entrypoint=["/x"])}, "plain")
     with live(tmp_path, watching(tmp_path / "layouts")) as daemon:
         daemon.until_settled(2)
-        daemon.until(lambda: daemon.total("enoent_store_bytes"))
+        daemon.until(lambda: daemon.total("enoent_store_bytes") is not None)
         text = daemon.get("/metrics")
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
@@ -77,7 +79,8 @@ def test_h125_a_restart_resets_counters_and_a_gauge_that_is_not_known_is_absent(
     assert "enoent_source_last_success_timestamp_seconds" not in names
     assert not {name for name in names if name.startswith("enoent_image_") and "series" not in name}
     unreachable = {"host": "127.0.0.1:1", "name": "dead", "poll_seconds": 0.5}
-    with live(tmp_path, watching(folder, registries=[unreachable])) as daemon:
+    with live(tmp_path, watching(folder, registries=[unreachable]), ready=False) as daemon:
+        daemon.until(lambda: len(daemon.images()) == 1)
         after = daemon.samples()
         assert daemon.total("process_start_time_seconds") != started
         assert daemon.total("enoent_analyses_total") is None
@@ -91,9 +94,10 @@ def test_h125_a_restart_resets_counters_and_a_gauge_that_is_not_known_is_absent(
 
 def test_h126_a_flood_of_hostile_names_is_capped_counted_and_valid() -> None:
     fleet = Fleet()
-    report = failing(2)
+    one = row(failing(2), "app")
     for number in range(100_000):
-        fleet.upsert(row(report, f"{HOSTILE[number % len(HOSTILE)]}/{number}", HOSTILE[number % 7]))
+        repository, tag = f"{HOSTILE[number % len(HOSTILE)]}/{number}", HOSTILE[number % 7]
+        fleet.upsert(msgspec.structs.replace(one, repository=repository, tag=tag))
     exposition = Exposition(fleet, Metrics(fleet), 15_000)
     text = rendered(exposition).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -174,3 +178,25 @@ def test_h127_a_locked_database_keeps_neither_a_scrape_nor_a_page_waiting_and_wo
         daemon.until_ready()
         assert daemon.total("enoent_store_writable") == 1
         assert daemon.logged("store takes writes again")
+
+
+def test_h117_a_full_disk_makes_it_unready_serves_what_is_known_and_is_over_when_there_is_room(tmp_path: Path) -> None:
+    state, folder = tmp_path / "state", tmp_path / "layouts"
+    state.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(state)], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        absent(f"no tmpfs of our own: {mounted.stderr.decode()}")
+    try:
+        oci_layout(folder / "app", {"1": image("one")})
+        with live(tmp_path, watching(folder, state={"min_free_bytes": 4 << 20})) as daemon:
+            daemon.until_settled(1)
+            (state / "filler").write_bytes(bytes(14 << 20))
+            oci_layout(folder / "late", {"1": image("late")})
+            daemon.until(lambda: b"bytes free" in daemon.request("GET", "/readyz")[2])
+            assert "oci-layout/" in daemon.get("/")
+            assert daemon.until(lambda: daemon.image("oci-layout/late:1"))["standing"] == "waiting"
+            (state / "filler").unlink()
+            daemon.until_ready()
+            assert {item["standing"] for item in daemon.until_settled(2)} == {"fails"}
+    finally:
+        subprocess.run(["umount", "-l", str(state)], check=False)

@@ -238,7 +238,7 @@ def test_a_dead_registry_a_wrong_password_and_another_source_do_not_touch_each_o
         assert daemon.request("GET", "/readyz")[0] == 200
         page = daemon.get("/sources")
         assert "refuses these credentials" in page
-        assert "cannot be reached" in page
+        assert "cannot be reached" in page or "is left in peace" in page  # after some failures in a row nobody asks for a while
         everything = page + daemon.get("/config") + daemon.get("/metrics") + (tmp_path / "log").read_text()
         assert "s3cret" not in everything
         assert "not the password" not in everything

@@ -14,7 +14,8 @@ import pytest
 from service import ledger as ledger_module
 from service import watching
 from service.errors import SourceError
-from service.fleet import Standing
+from service.fleet import FleetRow, Standing
+from service.history import Also, Change
 from service.jobs import look_of
 from service.sources import EventKind, ImageEvent, Sighting
 from service.watching import AGREEING_LISTINGS, PAUSE_LONGEST_SECONDS, Follower, pause_after
@@ -128,6 +129,26 @@ async def test_a_name_that_left_is_not_brought_back_by_a_late_examination(parts:
     await follower.take([ImageEvent(EventKind.GONE, named("1"))])
     await parts.ledger.record(named("1"), [msgspec.structs.replace(old, outcome="done")])
     assert tags(parts) == await stored_tags(parts) == []
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_tag_that_moves_while_its_verdict_is_written_down_waits_for_the_new_one(
+    parts: Parts, follower: Follower, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    await follower.take(shown(named("1")))
+    (row,) = parts.fleet.named(named("1"))
+    verdict = failing(2).verdict
+    done = msgspec.structs.replace(row, platform="linux/amd64", outcome="done", state=verdict.state, report_key="k")
+    moved = named("1", "sha256:" + "b" * 64)
+    note = parts.ledger.history.note
+
+    async def meanwhile(rows: Sequence[FleetRow], also: Also | None = None) -> list[Change]:
+        await follower.take([ImageEvent(EventKind.GONE, moved)] if leaves else shown(moved))
+        return await note(rows, also)
+
+    monkeypatch.setattr(parts.ledger.history, "note", meanwhile)
+    await parts.ledger.record(named("1"), [done])
+    assert [(shown.outcome, shown.digest) for shown in parts.fleet.rows()] == ([] if leaves else [("queued", moved.digest)])
 
 
 async def test_a_name_that_is_said_to_be_gone_leaves_at_once(parts: Parts, follower: Follower) -> None:
