@@ -28,7 +28,7 @@ def page() -> dict[int, Row]:
     return {int(number): Row(*rest) for number, *rest in rows}
 
 
-def tests_by_row() -> dict[int, set[str]]:
+def names_by_row() -> dict[int, set[str]]:
     """Names of tests by each number in them; one test may prove several rows."""
     found: dict[int, set[str]] = {}
     for path in (ROOT / "tests").rglob("test_*.py"):
@@ -39,7 +39,7 @@ def tests_by_row() -> dict[int, set[str]]:
 
 
 def test_every_promised_row_has_a_test() -> None:
-    missing = FOUNDATION - set(tests_by_row())
+    missing = FOUNDATION - set(names_by_row())
     assert missing == PENDING, f"without a test: {sorted(missing - PENDING)}; no longer pending: {sorted(PENDING - missing)}"
 
 
@@ -48,7 +48,7 @@ def test_the_page_tells_of_every_row_in_order() -> None:
 
 
 def test_the_page_names_a_test_that_exists_or_says_that_there_is_none() -> None:
-    known = tests_by_row()
+    known = names_by_row()
     for number, row in page().items():
         if number in known:
             assert row.test.strip("`") in known[number], f"row {number} names {row.test}; it has {sorted(known[number])}"
@@ -60,4 +60,4 @@ def test_the_page_names_a_test_that_exists_or_says_that_there_is_none() -> None:
 
 
 def test_numbers_of_tests_are_rows() -> None:
-    assert set(tests_by_row()) <= set(ROWS)
+    assert set(names_by_row()) <= set(ROWS)
