@@ -165,8 +165,8 @@ def read_symbols(
 
 def plt_symbols(columns: Columns, reach: bytearray, machine: int) -> list[int]:
     """Undefined functions with an address, which a program linked to a fixed place gives its PLT entries (G47, M23)."""
-    rows = enumerate(zip(columns.sections, columns.values, reach, strict=False))
-    found = [index for index, (section, value, reached) in rows if reached and value and not section]
+    undefined = [index for index, section in enumerate(columns.sections) if not section]
+    found = [index for index in undefined if reach[index] and columns.values[index]]
     if machine == EM_MIPS:
         found = [index for index in found if columns.others[index] & STO_MIPS_PLT]
     return [index for index in found if FINDABLE[columns.infos[index]] and columns.infos[index] & 15 != STT_TLS]

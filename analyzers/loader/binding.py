@@ -168,7 +168,7 @@ class Scope:
             if not left:
                 return []
             if other is not without:
-                left -= self._tables[id(other)].offers
+                left = left - self._tables[id(other)].offers  # in this form it costs the smaller of both
         if not left:
             return []
         hidden = {need.version for need in mapped.facts.verneed if need.index & 0x8000}
