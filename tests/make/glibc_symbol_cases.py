@@ -45,6 +45,10 @@ def undefined(name: str = "foo", by: str = "/x") -> tuple[str, ...]:
 
 
 LAZY = "int foo(void); int call(void) { return foo(); }\n"
+RESOLVER = (
+    'static int one(void) { return 1; } static void *pick(void) { return one; }\nint foo(void) __attribute__((ifunc("pick")));\n'
+)
+
 SYMBOLS = (
     Case(
         id="t80_an_unversioned_reference_takes_the_oldest",
@@ -256,5 +260,22 @@ SYMBOLS = (
         lines=("/a/liba.so: CPU ISA level is lower than required",),
         exit_code=127,
         why_no_oracle="it depends on the CPU",
+    ),
+    Case(
+        id="g54_a_resolver_that_is_not_ready",
+        items=lambda: {
+            "x": prog("libprov.so", "libuser.so", runpath="/a"),
+            "a/libprov.so": file(elf(shared="libprov.so", source=RESOLVER)),
+            "a/libuser.so": lib("libuser.so", source=CALLS),
+        },
+        lines=("/x: Relink `/a/libuser.so' with `/a/libprov.so' for IFUNC symbol `foo'",),
+    ),
+    Case(
+        id="g54_a_resolver_that_is_ready",
+        items=lambda: {
+            "x": prog("libuser.so", "libprov.so", runpath="/a"),
+            "a/libprov.so": file(elf(shared="libprov.so", source=RESOLVER)),
+            "a/libuser.so": lib("libuser.so", source=CALLS),
+        },
     ),
 )
