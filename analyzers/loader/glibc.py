@@ -323,7 +323,9 @@ class Loading:
         tables = [self._table(mapped) for mapped in space.listed]
         scope = Scope(space.listed, tables, self._release, self._argv0)
         now = self._process.bind_now or self._settings.bind_now
-        bound = self._bound = scope.relocate(order, now=now, skip=space.loader)
+        bound = self._bound = scope.relocate(order, now=now, own=space.loader, trace=self._process.bind_now)
+        self._lines += bound.warnings
+        self._warnings += bound.warnings
         if bound.unbound:
             first = bound.unbound[0]
             by = first.mapped.shown(self._argv0)
@@ -332,9 +334,11 @@ class Loading:
             name, version = first.reference
             wanted = name + (b"@" + version if version else b"")
             return self.result(exit_code=127, reason=Reason.SYMBOL, wanted=wanted, wanted_by=space.path_of(first.mapped))
-        if bound.fatal and bound.fatal_by is not None:
+        if bound.fatal and bound.by is not None:
             self._lines.append(bound.fatal)
-            return self.result(exit_code=127, reason=Reason.SYMBOL, wanted_by=space.path_of(bound.fatal_by))
+            return self.result(exit_code=127, reason=Reason.SYMBOL, wanted_by=space.path_of(bound.by))
+        if bound.crash and bound.by is not None:
+            return self.result(crash=bound.crash, wanted=bound.by.name, wanted_by=bound.by.name)
         return self._start_libc()
 
     def _start_libc(self) -> LoadResult:
