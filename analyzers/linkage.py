@@ -288,7 +288,7 @@ def list_objects(
     overrides: Overrides = NO_OVERRIDES,
 ) -> Iterator[ObjectListing]:
     """The named paths, every ELF file, or by default the program that the image starts."""
-    rootfs = Rootfs(layers)
+    rootfs = Rootfs(layers, bare_parents=profile.bare_parents)
     start = foretell_start(rootfs, config, profile, overrides)
     if all_elf:
         wanted = [b"/" + node.path for node in rootfs.nodes() if rootfs.elf(node) is not None]
