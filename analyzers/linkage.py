@@ -394,6 +394,10 @@ def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
             places[each.name] = each.path
         if each.path and facts is not None and facts.soname is not None:
             places.setdefault(show(facts.soname), each.path)
+    for step in result.steps:
+        # A name that stands for what is loaded already, as musl's reserved names do (M2).
+        if step.action == "library" and step.ok and step.path:
+            places.setdefault(step.wanted, step.path.encode("utf-8", "surrogateescape"))
     return places
 
 

@@ -177,8 +177,8 @@ def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
 
 
 def _load(context: _Context, base: Start, steps: list[Step], executed: Execution, left: int = MAX_HANDOVERS) -> Start:
-    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62)."""
-    command = executed.interp is None and is_glibc_loader(context.rootfs, executed)
+    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62, M3)."""
+    command = executed.interp is None and is_loader(context.rootfs, executed)
     if executed.interp is None and not command:
         return _go_on(context, base, steps, executed, left)
     result = load_program(context.rootfs, executed, context.env, context.cwd, context.profile)
@@ -218,15 +218,15 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     return _load(context, base, steps, done, left - 1)
 
 
-def is_glibc_loader(rootfs: Rootfs, executed: Execution) -> bool:
-    """Whether the program that was executed is itself glibc's ld.so."""
+def is_loader(rootfs: Rootfs, executed: Execution) -> bool:
+    """Whether the program that was executed is itself the loader of glibc or musl."""
     facts = None if executed.program is None else rootfs.elf(executed.program)
-    return facts is not None and facts.loader is not None and facts.loader.family == "glibc"
+    return facts is not None and facts.loader is not None and facts.loader.family in ("glibc", "musl")
 
 
 def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd: bytes, profile: HostProfile) -> LoadResult:
     """The loader's part for a program that the kernel has mapped together with an interpreter."""
-    command = executed.interp is None and is_glibc_loader(rootfs, executed)
+    command = executed.interp is None and is_loader(rootfs, executed)
     interp = executed.program if command else executed.interp
     if executed.program is None or interp is None:
         raise ValueError("a static program has no loader")
