@@ -117,7 +117,7 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
         remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
         assumptions=cause.assumptions,
     )
-    return finding, rule.reason
+    return finding, cause.reason or rule.reason
 
 
 def _missing_name(start: Start) -> bytes:
