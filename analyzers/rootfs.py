@@ -467,10 +467,8 @@ class Rootfs:
 
     def hidden_above(self, path: bytes, layer: int) -> bool:
         """Whether a layer above `layer` whites out `path` itself."""
-        for index, whiteouts in self._hiding:
-            if index > layer and _contains(whiteouts, path):
-                return True
-        return False
+        hiding = self._hiding  # nearly always empty
+        return bool(hiding) and any(index > layer and _contains(whiteouts, path) for index, whiteouts in hiding)
 
     def may_read(self, node: Node, creds: Credentials) -> bool:
         return creds.dac_override or _granted(node.entry, creds, 4)

@@ -246,6 +246,26 @@ async def test_a_slow_download_does_not_hold_up_a_verdict(pool: Pool) -> None:
     assert len(await asyncio.gather(*downloads)) == 4
 
 
+async def test_i3_a_small_layer_is_read_while_big_ones_take_every_worker() -> None:
+    release = asyncio.Event()
+
+    async def stalled(data: bytes) -> AsyncIterator[bytes]:
+        yield data[:10]
+        await release.wait()
+        yield data[10:]
+
+    async with Pool(msgspec.structs.replace(STATIC, parallel=1)) as pool:
+        big = [layer_blob(str(number)).data for number in range(3)]
+        waiting = [asyncio.create_task(pool.layer(stalled(data), size_bytes=1 << 30)) for data in big]
+        await asyncio.sleep(0)
+        small = layer_blob("small").data
+        async with asyncio.timeout(30):
+            assert (await pool.layer(pieces(small), size_bytes=len(small))).read.coverage == "full"
+        assert not any(task.done() for task in waiting)
+        release.set()
+        await asyncio.gather(*waiting)
+
+
 async def test_a_worker_s_death_is_told_while_its_source_stalls(pool: Pool) -> None:
     data = layer_blob().data
     stalled = asyncio.Event()
