@@ -291,7 +291,7 @@ def list_objects(
     rootfs = Rootfs(layers)
     start = foretell_start(rootfs, config, profile, overrides)
     if all_elf:
-        wanted = [b"/" + node.path for node in rootfs.nodes() if rootfs.elf(node) is not None]
+        wanted = [b"/" + node.path for node in rootfs.elf_nodes()]
     elif paths:
         wanted = list(paths)
     else:
