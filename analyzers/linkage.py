@@ -117,7 +117,7 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
         remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
         assumptions=cause.assumptions,
     )
-    return finding, rule.reason
+    return finding, cause.reason or rule.reason
 
 
 def _missing_name(start: Start) -> bytes:
@@ -291,7 +291,7 @@ def list_objects(
     rootfs = Rootfs(layers, bare_parents=profile.bare_parents)
     start = foretell_start(rootfs, config, profile, overrides)
     if all_elf:
-        wanted = [b"/" + node.path for node in rootfs.nodes() if rootfs.elf(node) is not None]
+        wanted = [b"/" + node.path for node in rootfs.elf_nodes()]
     elif paths:
         wanted = list(paths)
     else:

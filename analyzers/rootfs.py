@@ -459,7 +459,8 @@ class Rootfs:
 
     def hidden_above(self, path: bytes, layer: int) -> bool:
         """Whether a layer above `layer` whites out `path` itself."""
-        return any(index > layer and _contains(whiteouts, path) for index, whiteouts in self._hiding)
+        hiding = self._hiding  # nearly always empty
+        return bool(hiding) and any(index > layer and _contains(whiteouts, path) for index, whiteouts in hiding)
 
     def may_read(self, node: Node, creds: Credentials) -> bool:
         return creds.dac_override or _granted(node.entry, creds, 4)
@@ -479,6 +480,18 @@ class Rootfs:
             last = path
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
+                yield place.node
+
+    def elf_nodes(self) -> Iterator[Node]:
+        """Those of `nodes` that are ELF files, without a look at the others."""
+        wanted: set[bytes] = set()
+        for layer in self._layers[: len(self.layers)]:
+            elf = layer.facts.elf
+            outlines = layer.entries.outlines()
+            wanted.update(path for path, kind, _, sha256 in outlines if sha256 in elf or kind == Kind.HARDLINK)
+        for path in sorted(wanted):
+            place = self._place(path)
+            if place is not None and place.node.layer < len(self.layers) and self.elf(place.node) is not None:
                 yield place.node
 
 

@@ -460,7 +460,6 @@ _TABLE = (
         "The loader and libc.so.6 (or libm, libpthread and so on) know each other's insides and fit only their own build.",
         "Take all files of glibc from one image: copy its loader along with its libraries, or none of them.",
         "G55",
-        Reason.VERSION,
     ),
     Rule(
         "load.crash",

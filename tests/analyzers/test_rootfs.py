@@ -349,3 +349,12 @@ def test_an_unread_file_makes_nothing_else_unknown() -> None:
     assert node is not None
     assert rootfs.unread(node)
     assert not rootfs.resolve(b"/missing").unknown
+
+
+def test_elf_nodes_are_the_visible_elf_files_under_each_of_their_names() -> None:
+    program, text = elf(elf_facts()), file("x")
+    below = layer({"a": program, "b": program, "gone": program, "d/c": program})
+    above = layer({"b": text, "e": hardlink("f"), "f": elf(elf_facts(machine=183)), "s": symlink("a")}, whiteouts=("gone",))
+    rootfs = Rootfs((below, above))
+    assert [node.path for node in rootfs.elf_nodes()] == [b"a", b"d/c", b"e", b"f"]
+    assert [node.path for node in rootfs.nodes() if rootfs.elf(node) is not None] == [b"a", b"d/c", b"e", b"f"]
