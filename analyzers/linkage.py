@@ -16,12 +16,13 @@ from analyzers.finding import Finding, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
 from analyzers.load_causes import Cause, find_file, load_cause, version_key
 from analyzers.loader import LoadResult
+from analyzers.lookup import STRERROR
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.removed import tell_removal
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
-from analyzers.start import NO_OVERRIDES, STRERROR, Overrides, Start, foretell_start, load_program
+from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
 from analyzers.trail import attempt, show_path
 
 # A1, A2: where a loader lies, by family and OCI architecture.
