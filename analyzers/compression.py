@@ -6,6 +6,7 @@ compared, never believed (hostile 39). Mirrors containerd pkg/archive/compressio
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,9 @@ _UNSUPPORTED = (
     (b"\x04\x22\x4d\x18", "lz4"),
 )
 _ERRORS = (cast("type[Exception]", igzip_lib.IsalError), zstd.ZstdError, EOFError)
+_ONE_BLOCK = bytes(128)
+"""isal's CRC leaves the upper halves of the vector registers in use, and with them so SHA-256 takes a third longer on AMD's Zen
+(measured: 1.31 instead of 1.78 GB/s). OpenSSL's SHA-512 ends by clearing them; one block of it costs half a microsecond."""
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 
@@ -178,9 +182,12 @@ class Decompressor:
 
     def _step(self, inner: _Inner, piece: bytes | memoryview, window: int) -> bytes:
         try:
-            return inner.decompress(piece, window)
+            out = inner.decompress(piece, window)
         except _ERRORS as error:
             raise Rejected("corrupt-layer", f"{self.kind}: {str(error)[:150]}") from error
+        if self.kind == GZIP:
+            hashlib.sha512(_ONE_BLOCK)  # see there
+        return out
 
     def _count(self, ceiling: int) -> None:
         self._members += 1

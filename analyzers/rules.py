@@ -278,6 +278,15 @@ _TABLE = (
         Reason.PERMISSION,
     ),
     Rule(
+        "script.absent",
+        _F,
+        "The shell does not find the script it is to run",
+        "The shell itself starts; the file it is given is not there.",
+        "Copy the script into the final stage, or mend its path.",
+        "R43",
+        Reason.SCRIPT,
+    ),
+    Rule(
         "elf.wrong-architecture",
         _F,
         "The program is for another machine",

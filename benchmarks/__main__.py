@@ -1,7 +1,7 @@
 """`python -m benchmarks`: what an analysis costs, beside the least it could cost, on this machine.
 
 Makes the image (benchmarks/image.py), serves it from a real docker-registry on the loopback interface, measures each
-scenario of benchmarks/product.py in a process of its own, prints a table and writes it as JSON. Nothing is asserted here.
+scenario in a process of its own, prints a table and writes everything as JSON. Nothing is asserted here.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from benchmarks import daemon, table
 from benchmarks.image import FOLDER, Image, Layer, added_layer, big_image, small_layers
 from benchmarks.product import SCENARIOS
 from tests import registry
 
 ROOT = Path(__file__).resolve().parent.parent
+DAEMON = "daemon"
 CANARIES = 5
 SMALL_LAYERS = 120
 
@@ -30,14 +34,6 @@ def run(module: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=subprocess.PIPE, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
-
-
-def push(server: registry.Registry, name: str, image: Image) -> None:
-    repository, _, tag = name.partition(":")
-    for layer in image.layers:
-        server.push_blob(repository, layer.path.read_bytes())
-    server.push_blob(repository, image.config())
-    server.push_manifest(repository, tag, image.manifest())
 
 
 def floor(layers: Iterable[Layer], repeat: int) -> dict[str, Any]:
@@ -59,40 +55,76 @@ def machine() -> dict[str, Any]:
     }
 
 
+def images() -> dict[str, Image]:
+    """Everything that is analysed, by name."""
+    big = big_image()
+    return {
+        "big:1": big,
+        "big:2": Image(big.recipe, (*big.layers, added_layer())),
+        **{f"canary:{number}": Image("", (added_layer(20_000, number),)) for number in range(1, CANARIES + 1)},
+        "layers:1": Image("", small_layers(SMALL_LAYERS)),
+    }
+
+
+def push_blobs(server: registry.Registry, repository: str, image: Image) -> None:
+    for layer in image.layers:
+        server.push_blob(repository, layer.path.read_bytes())
+    server.push_blob(repository, image.config())
+
+
 def measure(scenarios: Sequence[str], repeat: int) -> dict[str, Any]:
-    image = big_image()
+    """All that was asked for, by name."""
+    made = images()
+    big = made["big:1"]
     facts: dict[str, Any] = {
         "machine": machine(),
         "image": {
-            "compressed_bytes": image.compressed_bytes,
-            "uncompressed_bytes": image.uncompressed_bytes,
-            "gzip_ratio": image.uncompressed_bytes / image.compressed_bytes,
-            "entries": image.entries,
-            "elf_files": image.elf_files,
-            "layers": len(image.layers),
+            "compressed_bytes": big.compressed_bytes,
+            "uncompressed_bytes": big.uncompressed_bytes,
+            "gzip_ratio": big.uncompressed_bytes / big.compressed_bytes,
+            "entries": big.entries,
+            "elf_files": big.elf_files,
+            "layers": len(big.layers),
         },
     }
     with registry.started() as server:
-        push(server, "big:1", image)
-        push(server, "big:2", Image(image.recipe, (*image.layers, added_layer())))
-        for number in range(1, CANARIES + 1):
-            push(server, f"canary:{number}", Image("", (added_layer(20_000, number),)))
-        push(server, "layers:1", Image("", small_layers(SMALL_LAYERS)))
-        facts["floor"] = floor(image.layers, repeat)
+        for name, image in made.items():
+            repository, _, tag = name.partition(":")
+            push_blobs(server, repository, image)
+            server.push_manifest(repository, tag, image.manifest())
+        facts["floor"] = floor(big.layers, repeat)
         for scenario in scenarios:
-            facts |= run("benchmarks.product", scenario, server.host)
+            if scenario == DAEMON:
+                facts |= daemon.analyse(server.host, _shower(server, made))
+            else:
+                facts |= run("benchmarks.product", scenario, server.host)
     return facts
 
 
+def _shower(server: registry.Registry, made: dict[str, Image]) -> Callable[[str], None]:
+    """Shows an image under another repository than the one it was pushed to; its blobs are there before."""
+    for name, image in made.items():
+        push_blobs(server, f"{daemon.WATCHED}/{name.partition(':')[0]}", image)
+
+    def show(name: str) -> None:
+        repository, _, tag = name.partition(":")
+        server.push_manifest(f"{daemon.WATCHED}/{repository}", tag, made[name].manifest())
+
+    return show
+
+
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", action="append", choices=sorted(SCENARIOS), help="measure this scenario alone; may be repeated")
+    choices = [*SCENARIOS, DAEMON]
+    parser.add_argument("--only", action="append", choices=choices, help="measure this alone; may be repeated")
     parser.add_argument("--repeat", type=int, default=3, help="runs of the floor, of which the best counts")
     parser.add_argument("--out", type=Path, default=FOLDER / "result.json", help="where the numbers go as JSON")
     chosen = parser.parse_args()
-    facts = measure(chosen.only or list(SCENARIOS), chosen.repeat)
+    facts = msgspec.to_builtins(measure(chosen.only or choices, chosen.repeat))
     chosen.out.write_text(json.dumps(facts, indent=1))
-    print(json.dumps(facts, indent=1))
+    print("\n".join(table.lines(facts)))
+    print(f"\nas JSON: {chosen.out}")
 
 
 if __name__ == "__main__":

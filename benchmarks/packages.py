@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _TRIPLET = "x86_64-linux-gnu"
+_ALTERNATIVES = ("libblas.so.3", "liblapack.so.3", "libopenblas.so.0")
 _MERGED = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 """Directories that Debian keeps as links into /usr; packages still name them."""
 _APT = ("apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dir::State::status=/dev/null", "-o", "Debug::NoLocking=1")
@@ -67,10 +68,10 @@ def files(package: Path) -> Iterator[File]:
 
 
 def installed_links() -> dict[str, str]:
-    """Links that no package holds and every installed root has: /bin and its like, and two of Debian's alternatives."""
+    """Links that no package holds and every installed root has: /bin and its like, and three of Debian's alternatives."""
     merged = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
     libraries = f"usr/lib/{_TRIPLET}"
-    return merged | {f"{libraries}/{name}": f"openblas-pthread/{name}" for name in ("libblas.so.3", "liblapack.so.3")}
+    return merged | {f"{libraries}/{name}": f"openblas-pthread/{name}" for name in _ALTERNATIVES}
 
 
 def merged(name: str) -> str | None:

@@ -17,7 +17,9 @@ from typing import Any
 import msgspec
 import structlog
 
+from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE
+from benchmarks.files import tar_of_many
 from benchmarks.measure import Cost, Meter, loop_lag
 from service.outbound import HostPolicy, Outbound
 from service.pipeline import Examined, Examiner
@@ -26,10 +28,11 @@ from service.sources import Sighting
 from service.sources.registry import RegistrySource
 from service.sources.settings import RegistrySettings
 from service.store import Store
-from service.worker import Pool
+from service.worker import Pool, Sections
 
 CANARY_HEAD_START_SECONDS = 1.0
 JUDGEMENTS = 5
+MANY_FILES = 3_000_000
 
 
 class Parts:
@@ -140,11 +143,40 @@ async def many_layers(host: str) -> dict[str, Any]:
         return {"many_layers": await measured(lambda: made.examine("layers:1"))}
 
 
+async def many_files(host: str) -> dict[str, Any]:
+    """A layer of three million files (decisions 5), and an image of it judged: memory is what matters here."""
+    config = ImageConfig(cmd=("/srv/none",), diff_ids=())
+    async with Pool(Workers(parallel=1)) as pool:
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for chunk in tar_of_many(MANY_FILES):
+                yield chunk
+
+        read = await measured(lambda: pool.layer(chunks()))
+        outcome = await pool.layer(chunks())
+
+        async def sections(_: str) -> Sections:
+            return outcome.sections
+
+        judged = await measured(lambda: pool.judge("sha256:" + "0" * 64, config, [outcome.read.key], sections, DEFAULT_PROFILE))
+    packed = sum(len(chunk) for chunks in outcome.sections.values() for chunk in chunks)
+    return {
+        "many_files": {
+            "entries": outcome.read.entries,
+            "read": read,
+            "judged": judged,
+            "worker_bytes_a_file": read.workers_peak_bytes[0] / outcome.read.entries,
+            "stored_bytes_a_file": packed / outcome.read.entries,
+        }
+    }
+
+
 SCENARIOS: Mapping[str, Callable[[str], Awaitable[dict[str, Any]]]] = {
     "cold": cold,
     "judge": judge,
     "canary": canary,
     "many-layers": many_layers,
+    "many-files": many_files,
 }
 
 

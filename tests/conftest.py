@@ -24,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden anew from what is printed now")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests recorded under `summary`: counts and shares that are worth seeing when all is well."""
+    for reports in list(terminalreporter.stats.values()):
+        for report in reports:
+            for name, text in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ():
+                if name == "summary":
+                    terminalreporter.write_line(str(text))
+
+
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A Docker engine of this test process, started when first asked for."""

@@ -357,13 +357,20 @@ def path_file(loader: ElfFacts, interp: Node) -> bytes:
     """The path file's name as compiled in; where the file does not tell, by its usual name or its machine (A1)."""
     if loader.loader is not None and loader.loader.path_file:
         return loader.loader.path_file
+    return b"/etc/ld-musl-" + architecture_of(loader, interp) + b".path"
+
+
+def architecture_of(loader: ElfFacts, interp: Node) -> bytes:
+    """LDSO_ARCH, by the compiled in path file, the file's usual name, or its machine (A1)."""
+    said = b"" if loader.loader is None else loader.loader.path_file.rpartition(b"/")[2]
     base = interp.path.rpartition(b"/")[2]
+    if said.startswith(b"ld-musl-") and said.endswith(b".path"):
+        return said[8:-5]
     if base.startswith(b"ld-musl-") and base.endswith(b".so.1"):
-        arch = base[8:-5]
-    else:
-        arch = _ARCHITECTURES.get(loader.machine, b"unknown")
-        if loader.machine == 40 and loader.flags & 0x400:
-            arch += b"hf"
-        if loader.machine == 21 and loader.little:
-            arch += b"le"
-    return b"/etc/ld-musl-" + arch + b".path"
+        return base[8:-5]
+    arch = _ARCHITECTURES.get(loader.machine, b"unknown")
+    if loader.machine == 40 and loader.flags & 0x400:
+        arch += b"hf"
+    if loader.machine == 21 and loader.little:
+        arch += b"le"
+    return arch

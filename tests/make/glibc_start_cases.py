@@ -261,6 +261,16 @@ def with_libc(release: str, **more: Item) -> dict[str, Item | bytes | str]:
     return {"x": hello(), f"{MULTIARCH}/libc.so.6": library_of(release, "libc.so.6"), **more}
 
 
+def wants_strlen() -> Item:
+    """A library that takes the address of strlen but does not say that it needs the C library."""
+    return lib("libfoo.so", source="unsigned long strlen(const char *); void *p = strlen;\n")
+
+
+def with_strlen(*order: str) -> dict[str, Item | bytes | str]:
+    needs = elf(*order, libs={"libc.so.6": library_of("machine", "libc.so.6").content}, runpath="/a")
+    return {"x": program(needs), "a/libfoo.so": wants_strlen(), f"{MULTIARCH}/libc.so.6": library_of("machine", "libc.so.6")}
+
+
 LIBC = (
     Case(id="g55_one_build", since=(2, 36), items=lambda: with_libc("machine"), until=(2, 36)),
     Case(
@@ -308,5 +318,19 @@ LIBC = (
         ),
         exit_code=127,
         until=(2, 40),
+    ),
+    Case(
+        id="g54_a_resolver_of_libc_before_libc_is_ready",
+        since=(2, 36),
+        until=(2, 36),
+        items=lambda: with_strlen("libc.so.6", "libfoo.so"),
+        lines=("/x: Relink `/a/libfoo.so' with `/lib/x86_64-linux-gnu/libc.so.6' for IFUNC symbol `strlen'",),
+        crash="SIGSEGV",
+    ),
+    Case(
+        id="g54_a_resolver_of_libc_after_libc_is_ready",
+        since=(2, 36),
+        until=(2, 36),
+        items=lambda: with_strlen("libfoo.so", "libc.so.6"),
     ),
 )
