@@ -117,7 +117,7 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
         remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
         assumptions=cause.assumptions,
     )
-    return finding, rule.reason
+    return finding, cause.reason or rule.reason
 
 
 def _missing_name(start: Start) -> bytes:
@@ -394,6 +394,10 @@ def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
             places[each.name] = each.path
         if each.path and facts is not None and facts.soname is not None:
             places.setdefault(show(facts.soname), each.path)
+    for step in result.steps:
+        # A name that stands for what is loaded already, as musl's reserved names do (M2).
+        if step.action == "library" and step.ok and step.path:
+            places.setdefault(step.wanted, step.path.encode("utf-8", "surrogateescape"))
     return places
 
 

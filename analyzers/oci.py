@@ -17,6 +17,8 @@ from analyzers.finding import show
 
 JSON_BYTES = 8 << 20
 JSON_DEPTH = 64
+JSON_CONTAINERS = 100_000
+"""Objects and lists in one document: decoding millions of empty ones would hold up the daemon for seconds."""
 INDEX_ENTRIES = 1_000
 IMAGE_LAYERS = 500
 HISTORY_ENTRIES = 10_000
@@ -130,9 +132,9 @@ class Index(msgspec.Struct, frozen=True):
 def load_json(body: bytes, limit: int = JSON_BYTES) -> Any:
     """Decoded JSON that Go's decoder would read the same way. Raises Rejected (hostile 44-46).
 
-    Refused: more than `limit` bytes, depth over 64, a byte-order mark, invalid UTF-8, NaN and infinities, numbers
-    beyond a double or 20 digits, trailing bytes, and names that stand twice in one object. Names that differ from a known
-    one only by case are for `_object` to refuse, since labels and annotations may have them.
+    Refused: more than `limit` bytes, depth over 64, more than 100,000 objects and lists, a byte-order mark, invalid UTF-8, NaN
+    and infinities, numbers beyond a double or 20 digits, trailing bytes, and names that stand twice in one object. Names that
+    differ from a known one only by case are for `_object` to refuse, since labels and annotations may have them.
     """
     if len(body) > limit:
         raise Rejected("manifest-too-large", f"{len(body)} bytes of JSON, more than {limit}")
@@ -152,13 +154,18 @@ def load_json(body: bytes, limit: int = JSON_BYTES) -> Any:
 
 
 def _check_depth(body: bytes) -> None:
-    depth = 0
+    depth = seen = 0
+    if body.count(b"{") + body.count(b"[") <= JSON_DEPTH:
+        return  # a list of names, however long
     for bracket in _BRACKETS.finditer(body):
         mark = bracket.group()
         if mark in (b"{", b"["):
             depth += 1
+            seen += 1
             if depth > JSON_DEPTH:
                 raise Rejected("bad-json", f"nested deeper than {JSON_DEPTH}")
+            if seen > JSON_CONTAINERS:
+                raise Rejected("bad-json", f"more than {JSON_CONTAINERS} objects and lists")
         elif mark in (b"}", b"]"):
             depth -= 1
 

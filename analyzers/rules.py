@@ -278,6 +278,15 @@ _TABLE = (
         Reason.PERMISSION,
     ),
     Rule(
+        "script.absent",
+        _F,
+        "The shell does not find the script it is to run",
+        "The shell itself starts; the file it is given is not there.",
+        "Copy the script into the final stage, or mend its path.",
+        "R43",
+        Reason.SCRIPT,
+    ),
+    Rule(
         "elf.wrong-architecture",
         _F,
         "The program is for another machine",
@@ -451,7 +460,6 @@ _TABLE = (
         "The loader and libc.so.6 (or libm, libpthread and so on) know each other's insides and fit only their own build.",
         "Take all files of glibc from one image: copy its loader along with its libraries, or none of them.",
         "G55",
-        Reason.VERSION,
     ),
     Rule(
         "load.crash",

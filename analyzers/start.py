@@ -16,6 +16,7 @@ import msgspec
 from analyzers.accounts import MAX_ID, Credentials, ResolvedUser, resolve_user
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Outcome, Stage, State, Step, show
+from analyzers.handover import MAX_HANDOVERS, Refusal, Surroundings, hand_over
 from analyzers.kernel import Execution, execute
 from analyzers.loader import LoadResult, Process, load
 from analyzers.oci import ImageConfig
@@ -175,18 +176,18 @@ def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
     return _load(context, base, steps, executed)
 
 
-def _load(context: _Context, base: Start, steps: list[Step], executed: Execution) -> Start:
-    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62)."""
-    command = executed.interp is None and is_glibc_loader(context.rootfs, executed)
+def _load(context: _Context, base: Start, steps: list[Step], executed: Execution, left: int = MAX_HANDOVERS) -> Start:
+    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62, M3)."""
+    command = executed.interp is None and is_loader(context.rootfs, executed)
     if executed.interp is None and not command:
-        return _started(base, steps)
+        return _go_on(context, base, steps, executed, left)
     result = load_program(context.rootfs, executed, context.env, context.cwd, context.profile)
     steps.extend(result.steps)
-    base = msgspec.structs.replace(base, loaded=result, lines=result.lines)
+    base = msgspec.structs.replace(base, loaded=result, lines=(*base.lines, *result.lines))
     if result.ok is None:
         return _unknown(base, steps, result.unknown or "the loader's part could not be decided")
     if result.ok:
-        return _started(base, steps)
+        return _go_on(context, base, steps, executed, left)
     asking = context.rootfs.resolve(result.wanted_by, cwd=context.cwd).node if result.wanted_by else None
     subject = base.subject if asking is None else asking.path
     base = msgspec.structs.replace(base, subject=subject, culprit=result.wanted)
@@ -196,15 +197,36 @@ def _load(context: _Context, base: Start, steps: list[Step], executed: Execution
     return _end(base, steps, Stage.LOAD, "load.refused", message=line, exit_code=result.exit_code)
 
 
-def is_glibc_loader(rootfs: Rootfs, executed: Execution) -> bool:
-    """Whether the program that was executed is itself glibc's ld.so."""
+def _go_on(context: _Context, base: Start, steps: list[Step], executed: Execution, left: int) -> Start:
+    """The program runs. Where it is env or a shell, what it does first is followed too (K5, R43), `left` times at most."""
+    facts = None if executed.program is None else context.rootfs.elf(executed.program)
+    family = base.loaded.family if base.loaded is not None else "" if facts is None else facts.static_libc
+    place = Surroundings(context.rootfs, context.env, context.cwd, context.profile, context.architecture)
+    done = hand_over(place, executed, family) if left else None
+    if done is None:
+        return _started(base, steps)
+    steps.extend(done.steps)
+    base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
+    if isinstance(done, Refusal):
+        base = msgspec.structs.replace(base, lines=(*base.lines, *done.lines))
+        return _end(base, steps, Stage.STARTED, done.cause, message=done.lines[0], exit_code=done.exit_code)
+    base = msgspec.structs.replace(base, execution=done, loaded=None)
+    if done.unknown:
+        return _unknown(base, steps, done.unknown)
+    if done.crash:
+        return _end(base, steps, Stage.CRASH, done.cause, exit_code=SIGNAL_EXIT[done.crash])
+    return _load(context, base, steps, done, left - 1)
+
+
+def is_loader(rootfs: Rootfs, executed: Execution) -> bool:
+    """Whether the program that was executed is itself the loader of glibc or musl."""
     facts = None if executed.program is None else rootfs.elf(executed.program)
-    return facts is not None and facts.loader is not None and facts.loader.family == "glibc"
+    return facts is not None and facts.loader is not None and facts.loader.family in ("glibc", "musl")
 
 
 def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd: bytes, profile: HostProfile) -> LoadResult:
     """The loader's part for a program that the kernel has mapped together with an interpreter."""
-    command = executed.interp is None and is_glibc_loader(rootfs, executed)
+    command = executed.interp is None and is_loader(rootfs, executed)
     interp = executed.program if command else executed.interp
     if executed.program is None or interp is None:
         raise ValueError("a static program has no loader")

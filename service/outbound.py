@@ -269,8 +269,8 @@ async def paced(
             _refuse(f"{who} sends a body that is not HTTP", code="truncated")
         except (aiohttp.ClientError, OSError) as error:
             raise SourceError(f"{who} broke off: {type(error).__name__}", code="truncated") from error
-        if not chunk and not more:
-            return
+        if not chunk and (not more or content.at_eof()):
+            return  # aiohttp's reader of nothing, which answers without a body share, says `more` for ever
         waited, received = waited + clock() - asked, received + len(chunk)
         if waited >= RATE_WINDOW_SECONDS:
             if received < RATE_BYTES * waited:

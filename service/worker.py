@@ -510,12 +510,12 @@ class Pool:
         try:
             async with asyncio.timeout(START_SECONDS):
                 hello = await process.receive_reply(_Parts())
-        except TimeoutError:
+        except (TimeoutError, WorkerDied) as error:
+            # What kills a worker before it has seen a byte of an image is not that image's fault.
             process.kill("start")
-            raise WorkerDied("start") from None
-        finally:
-            if process.child.returncode is not None:
-                log.warning("worker start failed", last_words=process.last_words)
+            self._exits["start"] = self._exits.get("start", 0) + 1
+            log.warning("worker start failed", error=str(error), last_words=process.last_words)
+            raise WorkerDied("start") from error
         if not isinstance(hello, frames.Hello):
             process.kill("protocol")
             raise WorkerDied("protocol")

@@ -120,21 +120,25 @@ def collect_bindings(
     kinds: dict[int, int] = {}
     symbols, indexes, counts = array("I"), bytearray(), array("I")
     plt_runs = 0
+    wide = layout.bits == 64 and machine != EM_MIPS
     for part in (plt, rest):
-        last = (-1, -1)
+        last = -1
         for info, count in part:
-            symbol, kind = split_info(info, layout, machine)
+            symbol, kind = (info >> 32, info & 0x7FFFFFFF) if wide else split_info(info, layout, machine)
             at = known.get(symbol)
             if at is None:
                 at = known[symbol] = place_of(symbol, table, own, name_of, offered)
-            index = kinds.setdefault(kind, len(kinds))
-            if index >= KIND_LIMIT:
-                defects.add("relocation-types")
-                return Bindings()
-            if last == (at, index):
+            index = kinds.get(kind)
+            if index is None:
+                index = kinds[kind] = len(kinds)
+                if index >= KIND_LIMIT:
+                    defects.add("relocation-types")
+                    return Bindings()
+            both = at << 8 | index
+            if both == last:
                 counts[-1] += count
                 continue
-            last = (at, index)
+            last = both
             symbols.append(at)
             indexes.append(index)
             counts.append(count)
@@ -150,7 +154,7 @@ def place_of(
     name_of: Callable[[int], bytes | None],
     offered: Callable[[], frozenset[bytes]],
 ) -> int:
-    """0 where the lookup cannot fail, else one more than the place among the imports and, behind them, the own names."""
+    """Of a symbol that is not imported: 0 where the lookup cannot fail, else one more than its place behind the imports."""
     if symbol >= len(table.infos):
         return 0
     info = table.infos[symbol]

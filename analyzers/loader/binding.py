@@ -7,12 +7,13 @@ exact answer somewhere, so sets settle them; what is left is looked up candidate
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts, SymbolFlag
-from analyzers.loader.linkmap import Mapped
+from analyzers.loader.linkmap import Mapped, Signalled
+from analyzers.loader.machines import unknown_relocation
 from analyzers.loader.symbols import (
     Offered,
     Reference,
@@ -98,16 +99,26 @@ def _accepts_unversioned(definitions: list[Offered], *, versioned: bool) -> bool
 
 def satisfies(table: Table, reference: Reference, *, versioned: bool, hidden: bool = False) -> bool:
     """Whether an object's definitions of that name answer the reference (G48)."""
+    return answer(table, reference, versioned=versioned, hidden=hidden) is not None
+
+
+def answer(table: Table, reference: Reference, *, versioned: bool, hidden: bool = False) -> int | None:
+    """Flags of the definition that answers, None where none does (G48)."""
     definitions = table.offered().get(reference.name)
     if not definitions:
-        return False
+        return None
     if not reference.version:
-        return _accepts_unversioned(definitions, versioned=versioned)
+        if not _accepts_unversioned(definitions, versioned=versioned):
+            return None
+        best = (flags for _, flags in definitions if not versioned or flags & _LOW or not flags & _HIDDEN)
+        low = (flags for _, flags in definitions if versioned and flags & _LOW)
+        return next(low, None) or next(best)
     if not versioned:
-        return True
-    if any(version == reference.version for version, _ in definitions):
-        return True
-    return not hidden and any(not version and not flags & _HIDDEN for version, flags in definitions)
+        return definitions[0].flags
+    exact = next((flags for version, flags in definitions if version == reference.version), None)
+    if exact is not None or hidden:
+        return exact
+    return next((flags for version, flags in definitions if not version and not flags & _HIDDEN), None)
 
 
 class Unbound(NamedTuple):
@@ -124,9 +135,21 @@ class Bound(NamedTuple):
     """In the order in which the loader would meet them; the first ends the process."""
     later: tuple[Unbound, ...] = ()
     fatal: bytes = b""
-    """Another line that ends the process before any of `unbound`."""
-    fatal_by: Mapped | None = None
+    """Another line that ends the process, before any of `unbound`."""
+    crash: str = ""
+    """Signal that ends it, before any of `unbound`."""
+    by: Mapped | None = None
+    """The object that `fatal` or `crash` is about."""
     warnings: tuple[bytes, ...] = ()
+
+
+class _Resolver(NamedTuple):
+    """A reference of an object to a function that is chosen at run time, by code that is not relocated yet."""
+
+    reference: Reference
+    line: bytes
+    fatal: bool = False
+    crash: str = ""
 
 
 class Scope:
@@ -137,31 +160,79 @@ class Scope:
         self._tables = {id(each): table for each, table in zip(objects, tables, strict=True)}
         self._release = release
         self._program = program
+        self._bare = {name: each for each in reversed(self._objects) if not each.versioned for name in each.names}
+        """Objects without a version table, by the names they go by."""
         # The objects that answer most come first: sets do not care for the order.
         self._by_size = sorted(self._objects, key=lambda each: -len(self._tables[id(each)].bare_offers))
 
-    def relocate(self, order: Iterable[Mapped], *, now: bool, skip: Mapped | None) -> Bound:
-        """Every object in relocation order; `skip` is ld.so, which has relocated itself."""
+    def relocate(self, order: Iterable[Mapped], *, now: bool, own: Mapped, trace: bool = False) -> Bound:
+        """Every object in relocation order; `own` is ld.so, which has relocated itself. With `trace` no code is run."""
         unbound: list[Unbound] = []
         later: list[Unbound] = []
-        done: set[int] = set()
+        warnings: list[bytes] = []
+        waiting = {id(mapped): mapped for mapped in self._objects if mapped is not own}
         for mapped in order:
-            if mapped is skip or mapped.faked:
-                done.add(id(mapped))
+            if mapped is own or mapped.faked:
                 continue
             table = self._tables[id(mapped)]
-            main = not mapped.name
-            fatal = self._asserts(mapped, table) or self._circular(mapped, table, done, now=now)
-            if fatal:
-                return Bound(tuple(unbound), tuple(later), fatal, mapped)
             eager = now or binds_now(mapped)
-            missing = self._missing(mapped, table.at_once if eager else table.starts)
-            missing += self._missing(mapped, table.copies, without=mapped if main else None)
+            references = table.at_once if eager else table.starts
+            missing = self._missing(mapped, references)
+            missing += self._missing(mapped, table.copies, without=mapped if not mapped.name else None)
+            if not unbound:
+                line = self._asserts(mapped, references)
+                if line:
+                    return Bound(later=tuple(later), fatal=line, by=mapped, warnings=tuple(warnings))
+                for resolver in [] if trace else self._resolvers(mapped, references, waiting, missing[:1]):
+                    if resolver.line and not resolver.fatal:
+                        warnings.append(resolver.line)
+                    if resolver.fatal or resolver.crash:
+                        line = resolver.line if resolver.fatal else b""
+                        return Bound((), tuple(later), line, resolver.crash, mapped, tuple(warnings))
+            bad = unknown_relocation(mapped.facts, now=eager) if not unbound else b""
+            # In DT_JMPREL a strange type is noticed without a look-up, which the missing symbols may come from.
+            if bad and (not missing or b"PLT" in bad):
+                line = Signalled(mapped.name, bad).line(self._program)
+                return Bound((), tuple(later), line, "", mapped, tuple(warnings))
             unbound += [Unbound(mapped, reference) for reference in missing]
             if not eager:
                 later += [Unbound(mapped, reference) for reference in self._missing(mapped, table.calls)]
-            done.add(id(mapped))
-        return Bound(tuple(unbound), tuple(later))
+            waiting.pop(id(mapped), None)
+        return Bound(tuple(unbound), tuple(later), warnings=tuple(warnings))
+
+    def _resolvers(
+        self, mapped: Mapped, references: Sequence[Reference], waiting: dict[int, Mapped], end: Sequence[Reference]
+    ) -> Iterator[_Resolver]:
+        """IFUNC symbols of objects that are not relocated yet, up to the reference `end`, in order (G54)."""
+        names = set[bytes]().union(*(self._tables[key].ifuncs for key, other in waiting.items() if other is not mapped))
+        if not names:
+            return
+        for reference in references:
+            if reference in end:
+                return
+            if reference.name not in names:
+                continue
+            provider, flags = self._provider(mapped, reference)
+            if provider is None or id(provider) not in waiting or provider is mapped or not flags & _IFUNC:
+                continue
+            quoted = reference.name + b"'"
+            if not provider.name:
+                line = self._program + b": IFUNC symbol '" + quoted + b" referenced in '" + mapped.name
+                line += b"' is defined in the executable and creates an unsatisfiable circular dependency."
+                yield _Resolver(reference, line, fatal=True)
+                return
+            line = self._program + b": Relink `" + mapped.name + b"' with `" + provider.name + b"' for IFUNC symbol `" + quoted
+            # Those of the C library read what the loader found out about the CPU, through a table that is not filled in yet.
+            yield _Resolver(reference, line, crash="SIGSEGV" if provider.soname == b"libc.so.6" else "")
+
+    def _provider(self, mapped: Mapped, reference: Reference) -> tuple[Mapped | None, int]:
+        """The object that a reference is bound to, and the flags of the definition."""
+        first = [mapped] if mapped.facts.symbolic and mapped.name else []
+        for other in (*first, *self._objects):
+            flags = answer(self._tables[id(other)], reference, versioned=other.versioned)
+            if flags is not None:
+                return other, flags
+        return None, 0
 
     def _missing(self, mapped: Mapped, references: Sequence[Reference], without: Mapped | None = None) -> list[Reference]:
         left = {reference for reference in references if reference.version}
@@ -195,51 +266,22 @@ class Scope:
                 return True
         return False
 
-    def _asserts(self, mapped: Mapped, table: Table) -> bytes:
+    def _asserts(self, mapped: Mapped, references: Sequence[Reference]) -> bytes:
         """Up to 2.40 a provider named in DT_VERNEED must not have lost its version table (G48, T78)."""
         if self._release >= (2, 41):
             return b""
-        for bare in self._objects:
-            if bare.versioned:
-                continue
-            versions = {need.version for need in mapped.facts.verneed if bare.matches(need.file)}
-            if not versions:
-                continue
-            offered = self._tables[id(bare)].offered()
-            references = table.at_once if binds_now(mapped) else table.starts
-            for reference in references:
-                if reference.version in versions and reference.name in offered and not self._before(bare, reference):
+        for need in mapped.facts.verneed:
+            bare = self._bare.get(need.file)
+            offered = self._tables[id(bare)].offered() if bare is not None else {}
+            for reference in references if offered else ():
+                if reference.version == need.version and reference.name in offered:
+                    if self._provider(mapped, reference)[0] is not bare:
+                        continue  # an object that comes earlier answers
                     line = next(line for major, minor, line in _ASSERT_LINES if self._release >= (major, minor))
                     return (
                         b"Inconsistency detected by ld.so: dl-lookup.c: %d: check_match: Assertion `version->filename == NULL "
                         b"|| ! _dl_name_match_p (version->filename, map)' failed!" % line
                     )
-        return b""
-
-    def _before(self, bare: Mapped, reference: Reference) -> bool:
-        """Whether an object that comes earlier answers already."""
-        for other in self._objects:
-            if other is bare:
-                return False
-            if satisfies(self._tables[id(other)], reference, versioned=other.versioned):
-                return True
-        return False
-
-    def _circular(self, mapped: Mapped, table: Table, done: set[int], *, now: bool) -> bytes:
-        """A library may not call an IFUNC resolver of the program, which is relocated last (G54)."""
-        main = next((each for each in self._objects if not each.name), None)
-        if main is None or mapped is main or id(main) in done:
-            return b""
-        resolvers = self._tables[id(main)].ifuncs
-        if not resolvers or mapped.facts.symbolic and resolvers.isdisjoint(reference.name for reference in table.starts):
-            return b""
-        references = table.at_once if now or binds_now(mapped) else table.starts
-        for reference in references:
-            if reference.name in resolvers and satisfies(self._tables[id(main)], reference, versioned=main.versioned):
-                return (
-                    self._program + b": IFUNC symbol '" + reference.name + b"' referenced in '" + mapped.name
-                    + b"' is defined in the executable and creates an unsatisfiable circular dependency."
-                )  # fmt: skip
         return b""
 
 

@@ -17,7 +17,7 @@ from analyzers.loader.glibc_open import Files
 from analyzers.loader.glibc_search import Search
 from analyzers.loader.glibc_settings import Environment, drop_comments, parse_command, read_environment
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
-from analyzers.loader.machines import machine_of, x86_isa
+from analyzers.loader.machines import EM_386, EM_486, EM_X86_64, machine_of, x86_isa
 from analyzers.loader.order import relocation_order
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 from analyzers.loader.search import Origin, split_list
@@ -27,6 +27,7 @@ from analyzers.trail import layer_of, show_path
 OLDEST = (2, 31)
 """What a loader that does not tell its release is taken for: those before 2.33 do not."""
 _LIBC = b"libc.so.6"
+_LOADER_DATA = (b"_rtld_global_ro", b"GLIBC_PRIVATE")
 _EARLY_INIT = (b"__libc_early_init", b"GLIBC_PRIVATE")
 _SHOWN_VERSIONS = 8
 _SHOWN_SCOPE = 64
@@ -210,10 +211,10 @@ class Loading:
 
     def _refuse_cpu(self) -> bytes:
         """A loader built for a CPU level above the host's (G51)."""
-        host, wanted = x86_isa(self._process.profile.x86_level), self._loader.x86_isa_needed
-        if self._loader.machine != 62 or self._release < (2, 33) or not wanted & ~host:
+        lacking = self._loader.x86_isa_needed & ~x86_isa(self._process.profile.x86_level)
+        level = next((level for level in (2, 3, 4) if lacking >> (level - 1) & 1), 0)
+        if self._loader.machine != EM_X86_64 or self._release < (2, 33) or not level:
             return b""
-        level = next(level for level in (2, 3, 4, 5) if (wanted & ~host) >> (level - 1) & 1)
         return b"Fatal glibc error: CPU does not support x86-64-v%d" % level
 
     # -- preloads and auditors (rtld.c do_preload, handle_preload_list, load_audit_module) --
@@ -295,7 +296,7 @@ class Loading:
 
     def _refuse_isa(self, order: list[Mapped]) -> bytes:
         """dl_isa_level_check, from the end of the sorted list (G50)."""
-        if self._loader.machine not in (3, 6, 62) or self._release < (2, 33):
+        if self._loader.machine not in (EM_386, EM_486, EM_X86_64) or self._release < (2, 33):
             return b""
         host = x86_isa(self._process.profile.x86_level)
         for mapped in order:
@@ -322,22 +323,30 @@ class Loading:
         tables = [self._table(mapped) for mapped in space.listed]
         scope = Scope(space.listed, tables, self._release, self._argv0)
         now = self._process.bind_now or self._settings.bind_now
-        bound = self._bound = scope.relocate(order, now=now, skip=space.loader)
+        bound = self._bound = scope.relocate(order, now=now, own=space.loader, trace=self._process.bind_now)
+        self._lines += bound.warnings
+        self._warnings += bound.warnings
         if bound.unbound:
             first = bound.unbound[0]
             by = first.mapped.shown(self._argv0)
             self._lines.append(self._argv0 + b": symbol lookup error: " + by + b": undefined symbol: " + first.reference.words())
             self._tell_symbol(first.mapped, first.reference.words())
-            wanted = first.reference.name + (b"@" + first.reference.version if first.reference.version else b"")
+            name, version = first.reference
+            wanted = name + (b"@" + version if version else b"")
             return self.result(exit_code=127, reason=Reason.SYMBOL, wanted=wanted, wanted_by=space.path_of(first.mapped))
-        if bound.fatal and bound.fatal_by is not None:
+        if bound.fatal and bound.by is not None:
             self._lines.append(bound.fatal)
-            return self.result(exit_code=127, reason=Reason.SYMBOL, wanted_by=space.path_of(bound.fatal_by))
+            return self.result(exit_code=127, reason=Reason.SYMBOL, wanted_by=space.path_of(bound.by))
+        if bound.crash and bound.by is not None:
+            return self.result(crash=bound.crash, wanted=bound.by.name, wanted_by=bound.by.name)
         return self._start_libc()
 
     def _start_libc(self) -> LoadResult:
         """_dl_call_libc_early_init: the loader and the C library must be of one build (G55)."""
         libc = self._space.libc
+        copy = self._second_loader()
+        if libc is not None and copy is not None:
+            return self.result(crash="SIGFPE", wanted=copy.name)
         table = EMPTY if libc is None else self._table(libc)
         wanting = b""
         if libc is not None and table is not EMPTY:
@@ -352,6 +361,16 @@ class Loading:
         if libc is not None and libc.facts.libc_version and self._said.version not in ("", libc.facts.libc_version):
             return self.result(crash="SIGABRT", wanted=libc.name)
         return self.result(ok=True)
+
+    def _second_loader(self) -> Mapped | None:
+        """Another copy of ld.so that libc binds to before the real one: it was never set up, so the page size by which
+        __libc_early_init divides is 0 (since threads are part of libc, 2.34).
+        """
+        if self._release < (2, 34):
+            return None
+        listed, own = self._space.listed, self._space.loader
+        first = next((mapped for mapped in listed if _LOADER_DATA in self._table(mapped).offers), own)
+        return None if first is own else first
 
     # -- what is told --
 
@@ -418,7 +437,7 @@ class Loading:
             by = show(self._space.path_of(unmet.wanted_by))
             self._steps.append(Step("version", show(unmet.version), by, ok=False, attempts=(tried,), layer=layer))
 
-    def _tell_symbol(self, mapped: Mapped, words: bytes) -> None:
+    def _tell_symbol(self, mapped: Mapped, symbol: bytes) -> None:
         """Every object that was asked for it, in the order of the search list."""
         rootfs = self._process.rootfs
         asked = [each for each in self._space.listed if not each.faked]
@@ -427,7 +446,7 @@ class Loading:
             for each in asked[:_SHOWN_SCOPE]
         )
         by = show(self._space.path_of(mapped))
-        self._steps.append(Step("symbol", show(words), by, ok=False, attempts=attempts))
+        self._steps.append(Step("symbol", show(symbol), by, ok=False, attempts=attempts))
 
 
 def _unbound(path: bytes, reference: tuple[bytes, bytes]) -> tuple[str, str, str]:

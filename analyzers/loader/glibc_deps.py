@@ -54,23 +54,25 @@ class Namespace:
         """(name, who wants it) of every DT_NEEDED that cannot be loaded, the fatal one first."""
         self.found: dict[int, Attempt] = {}
         """By id of the object: the attempt that found it."""
+        self._faked: dict[bytes, Mapped] = {}
         self._ledger = Ledger()
         self._inodes: dict[tuple[int, bytes], Mapped] = {}
+        self._called: dict[bytes, list[Mapped]] = {}
+        """Objects by every name and soname; real processes have thousands of requests."""
+        for mapped in self.chain:
+            self._call(mapped, *mapped.names, mapped.soname)
 
     # -- dl-load.c --
 
     def map_object(self, name: bytes, requester: Mapped, *, preload: bool = False) -> Mapped:
         """The object that `name` means; newly mapped, or one that is there already. Raises Signalled."""
-        for mapped in self.chain:
-            if mapped.faked:
-                continue
-            if not mapped.matches(name):
-                if mapped.soname_added or mapped.soname != name:
-                    continue
-                mapped.names.add(name)
-                mapped.soname_added = True
-                self._note_reuse(name, requester, mapped, "its soname")
-            return mapped
+        known = self._known(name)
+        if known is not None:
+            if not known.matches(name):
+                known.names.add(name)
+                known.soname_added = True
+                self._note_reuse(name, requester, known, "its soname")
+            return known
         trail = Trail()
         try:
             opened = self._search.find(name, requester, self.program, trail, preload=preload)
@@ -85,14 +87,28 @@ class Namespace:
         self._add_step(name, requester, trail, mapped, preload=preload)
         return mapped
 
+    def _known(self, name: bytes) -> Mapped | None:
+        """The first object of the chain that goes by that name, or that has it as its soname (G6)."""
+        found = self._called.get(name)
+        if not found:
+            return None
+        return found[0] if len(found) == 1 else next((each for each in self.chain if each in found), None)
+
+    def _call(self, mapped: Mapped, *names: bytes | None) -> None:
+        for name in names:
+            if name is not None and mapped not in self._called.setdefault(name, []):
+                self._called[name].append(mapped)
+
     def _map_file(self, name: bytes, opened: Opened, requester: Mapped) -> Mapped:
         known = self._inodes.get(opened.node.identity)
         if known is not None:
             known.names.add(name)
+            self._call(known, name)
             return known
         self._files.check_mapping(name, opened)
         mapped = Mapped(opened.path, name, opened.node, opened.facts, requester, self._origin(opened.path))
         self.chain.append(mapped)
+        self._call(mapped, mapped.name, name, mapped.soname)
         self._inodes[opened.node.identity] = mapped
         if self.libc is None and mapped.soname == b"libc.so.6":
             self.libc = mapped
@@ -144,7 +160,9 @@ class Namespace:
                 name = self._expand(mapped, text, tag)
                 if not name and text:
                     continue
-                found = self.map_object(name, mapped)
+                if name in self._faked:
+                    self.missing.append((name, mapped))
+                found = self._faked.get(name) or self.map_object(name, mapped)
             except (Signalled, Crashed) as failure:
                 if tag == DT_AUXILIARY and isinstance(failure, Signalled) and not failure.immediate:
                     continue
@@ -188,9 +206,12 @@ class Namespace:
         if self.failure is None:
             self.failure = failure
         self.missing.append((name, wanted_by))
+        if name in self._faked:
+            return self._faked[name]
         faked = Mapped(name, name, None, ElfFacts(file_size=0, ident=b"", bits=0, little=True), wanted_by, None)
         faked.faked = True
         self.chain.append(faked)
+        self._faked[name] = faked
         return faked
 
     # -- the record --

@@ -85,6 +85,7 @@ class Search:
         self._little, self._wide = loader.little, loader.bits == 64
         self._cache: ldcache.Cache | None = None
         self._cache_refusal: str | None = None
+        self._cache_key = b""
         self._secure = process.secure
         self.system = [self._directory(name) for name in said.system_dirs]
         self._environment: list[int] = []
@@ -348,7 +349,10 @@ class Search:
         if self._cache is None:
             trail.skip(Origin.CACHE, self._cache_refusal or "")
             return None
-        hit = ldcache.look_up(self._cache, name, self._accepts)
+        cache, accepts = self._cache, self._accepts
+        hit = self._process.rootfs.remember(
+            ("ld.so.cache", self._cache_key, name, accepts), lambda: ldcache.look_up(cache, name, accepts)
+        )
         if hit.path is None:
             why = f"its {hit.passed} entries of that name are not for this host" if hit.passed else "no entry of that name"
             trail.skip(Origin.CACHE, why)
@@ -382,6 +386,12 @@ class Search:
             return
         data = process.rootfs.text(node)
         if data is None and node.entry.size:
-            raise Undecided(f"{show_path(node.path)} was not read")
-        self._cache, why = ldcache.read_cache(data or b"", little=self._little)
+            if process.rootfs.elf(node) is None:
+                raise Undecided(f"{show_path(node.path)} was not read")
+            data = b"\x7fELF"  # its text was not kept, but no cache begins so
+        self._cache_key = node.path
+        little = self._little
+        self._cache, why = process.rootfs.remember(
+            ("ld.so.cache", node.path, little), lambda: ldcache.read_cache(data or b"", little=little)
+        )
         self._cache_refusal = f"{show(path)} is ignored: {why}" if self._cache is None else ""

@@ -18,6 +18,7 @@ from analyzers.trail import show_path
 
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_STRTAB, _DT_SYMTAB = 5, 6
 _FOLLOWED = ("STRTAB", "SYMTAB", "HASH", "GNU_HASH", "VERSYM", "REL", "RELA", "JMPREL", "RELR", "NEEDED", "RPATH", "RUNPATH")
 _DEFECTS = frozenset({f"bad-dynamic:DT_{name}" for name in _FOLLOWED} | {"unterminated-dynamic", "bad-symbol-name"})
 """Defects of places that musl follows without looking; what it finds there nobody can tell."""
@@ -99,6 +100,12 @@ def _dynamic(node: Node, facts: ElfFacts) -> Mapped | None:
         return _crash("SIGSEGV", "its dynamic section is not in the file, as in one that has debug information only")
     if not facts.has_gnu_hash and not facts.has_sysv_hash:
         return _crash("SIGSEGV", "it has no hash table of symbols")
+    present = {tag for tag, _ in facts.tags}
+    segment = next(each for each in reversed(facts.segments) if each.type == _PT_DYNAMIC)
+    cut = segment.offset + (len(facts.tags) + 1) * facts.bits // 4 > facts.file_size
+    if present and (cut or not present >= {_DT_STRTAB, _DT_SYMTAB}):
+        unknown = f"the dynamic section of {show_path(node.path)} is cut, or names no symbol table"
+        return Mapped(unknown=unknown, outcome=Outcome.UNUSABLE)
     bad = next((defect for defect in facts.defects if defect in _DEFECTS), "")
     if bad:
         return Mapped(unknown=f"{show_path(node.path)} is malformed: {bad}", outcome=Outcome.UNUSABLE)

@@ -6,7 +6,7 @@ musl has no such check.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from analyzers.loader.linkmap import Mapped, Signalled
@@ -40,11 +40,18 @@ def check_versions(chain: Sequence[Mapped], scope: Sequence[Mapped], program: by
     lines: list[bytes] = []
     warnings: list[bytes] = []
     unmet: list[Unmet] = []
+    names: dict[bytes, Mapped] = {}
+    for mapped in chain:
+        for name in mapped.names:
+            names.setdefault(name, mapped)
+    beside = {name: each for each in reversed(scope) for name in each.names}
     for mapped in chain:
         if mapped.faked:
             continue
+        # Only the program has a search list to fall back on.
+        known = {**beside, **names} if not mapped.name else names
         try:
-            fatal = _check_object(mapped, chain, scope, program, release, lines, warnings, unmet)
+            fatal = _check_object(mapped, known, program, release, lines, warnings, unmet)
         except Signalled as signalled:
             fatal = signalled.line(program)
         if fatal:
@@ -55,8 +62,7 @@ def check_versions(chain: Sequence[Mapped], scope: Sequence[Mapped], program: by
 
 def _check_object(
     mapped: Mapped,
-    chain: Sequence[Mapped],
-    scope: Sequence[Mapped],
+    known: Mapping[bytes, Mapped],
     program: bytes,
     release: tuple[int, int],
     lines: list[bytes],
@@ -68,7 +74,7 @@ def _check_object(
     if facts.verneed_version != 1 and not facts.verneed:
         raise Signalled(mapped.shown(program), b"unsupported version %d of Verneed record" % facts.verneed_version)
     for need in facts.verneed:
-        needed = _find_needed(need.file, mapped, chain, scope)
+        needed = known.get(need.file)
         if needed is None:
             line = _ASSERT_LINE[2, 35] if release >= (2, 35) else _OLD_ASSERT_LINE
             return (
@@ -90,13 +96,6 @@ def _check_object(
     if release >= (2, 36) and lacks_mark and wants_libc:
         raise Signalled(mapped.shown(program), b"DT_RELR without GLIBC_ABI_DT_RELR dependency")
     return b""
-
-
-def _find_needed(name: bytes, mapped: Mapped, chain: Sequence[Mapped], scope: Sequence[Mapped]) -> Mapped | None:
-    found = next((each for each in chain if each.matches(name)), None)
-    if found is None and not mapped.name:
-        found = next((each for each in scope if each.matches(name)), None)
-    return found
 
 
 def _match(provider: Mapped, version: bytes, wanted_by: bytes, *, weak: bool) -> tuple[bytes, bool]:

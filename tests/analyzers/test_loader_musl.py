@@ -1,6 +1,6 @@
 """musl's loader and gcompat foretold: every case of tests/make/musl_cases.py, and what needs no real loader to be right.
 
-The second part is made without any compiler (tests/make/synthetic.py), on a loader of which only its facts exist.
+The second part is made without any compiler (tests/analyzers/musl_starts.py).
 """
 
 from __future__ import annotations
@@ -9,25 +9,23 @@ import msgspec
 import pytest
 
 from analyzers.accounts import Credentials
-from analyzers.facts import Coverage, Kind, LayerFacts, LoaderFacts, Segment, Unread
-from analyzers.finding import Outcome, Reason, State
-from analyzers.loader import LoadResult, Process, load
+from analyzers.facts import Coverage, Kind, LoaderFacts, Segment, Unread
+from analyzers.finding import Reason, State
 from analyzers.loader.musl_binding import MAX_LINES, large_file_name, parse_version
 from analyzers.loader.musl_search import SHOWN_ATTEMPTS, split_preload
 from analyzers.profile import HostProfile
-from analyzers.rootfs import Node, Rootfs
+from analyzers.rootfs import Rootfs
 from analyzers.start import NO_OVERRIDES, foretell_start
+from tests.analyzers.musl_starts import LOADER, ROOT, USER, calling, library, main, musl, root, started, tried
 from tests.make.layers import fifo, program, tar_of
 from tests.make.musl_cases import Case, root_of
 from tests.make.musl_elves import RELEASES
 from tests.make.musl_glibc_cases import CASES
 from tests.make.synthetic import (
-    IFUNC,
     R_64,
     R_COPY,
     R_GLOB_DAT,
     R_IRELATIVE,
-    R_JUMP_SLOT,
     R_RELATIVE,
     R_TLSDESC,
     TLS,
@@ -37,12 +35,8 @@ from tests.make.synthetic import (
     Symbol,
     build,
 )
-from tests.make.views import Item, capability, elf, elf_facts, file, folder, layer, symlink
+from tests.make.views import Item, capability, elf, elf_facts, file, layer, symlink
 from tests.oracle.musl_roots import config_of, foretell, musl_layer, needs_tools, predicted, read_layer
-
-LOADER = "/lib/ld-musl-x86_64.so.1"
-ROOT = Credentials(0, 0, (), True)
-USER = Credentials(1000, 1000)
 
 
 @pytest.mark.parametrize(
@@ -61,188 +55,6 @@ def test_case(case: Case, release: str) -> None:
 
 
 # -- without a compiler --
-
-
-def musl(version: str = "1.2.5", *, machine: int = 62, bits: int = 64, little: bool = True, flags: int = 0) -> Item:
-    """A loader by its facts; it exports nothing."""
-    facts = LoaderFacts("musl", version)
-    return elf(elf_facts(loader=facts, dynamic=True, has_gnu_hash=True, machine=machine, bits=bits, little=little, flags=flags))
-
-
-def main(*needed: str, **more: object) -> Item:
-    return program(build(Elf(needed=needed, interp=LOADER, **more)))  # type: ignore[arg-type]
-
-
-def library(*needed: str, **more: object) -> Item:
-    return file(build(Elf(needed=needed, **more)))  # type: ignore[arg-type]
-
-
-def calling(*names: str, kind: int = R_JUMP_SLOT, bind: int = 1) -> dict[str, object]:
-    return {
-        "symbols": tuple(Symbol(name, defined=False, bind=bind) for name in names),
-        "relocations": tuple(Relocation(kind, name) for name in names),
-    }
-
-
-def started(
-    *layers: LayerFacts,
-    env: tuple[str, ...] = (),
-    creds: Credentials = ROOT,
-    secure: bool = False,
-    cwd: bytes = b"/",
-    interp: str = LOADER,
-    path: str = "/app/main",
-    execfn: bytes = b"",
-    profile: HostProfile = HostProfile(),  # noqa: B008
-) -> LoadResult:
-    rootfs = Rootfs(layers)
-
-    def node(of: str) -> Node:
-        found = rootfs.resolve(of.encode()).node
-        assert found is not None, of
-        return found
-
-    return load(
-        Process(
-            rootfs,
-            node(path),
-            argv0=b"main",
-            opened_as=path.encode(),
-            env=tuple(item.encode() for item in env),
-            cwd=cwd,
-            creds=creds,
-            secure=secure,
-            interp=node(interp),
-            interp_name=interp.encode(),
-            profile=profile,
-            execfn=execfn,
-        )
-    )
-
-
-def root(items: dict[str, Item], version: str = "1.2.5") -> LayerFacts:
-    return layer({LOADER[1:]: musl(version), **items})
-
-
-def tried(result: LoadResult, wanted: str) -> list[tuple[str, str, Outcome, str]]:
-    step = next(step for step in result.steps if step.wanted == wanted)
-    return [(each.origin, each.path, each.outcome, each.whose) for each in step.attempts]
-
-
-def details(result: LoadResult, wanted: str) -> list[str]:
-    return [each.detail for step in result.steps if step.wanted == wanted for each in step.attempts]
-
-
-# the trail
-
-
-def test_every_place_is_told_in_the_order_it_was_looked_at() -> None:
-    result = started(
-        root({"app/main": main("libb.so", runpath="/r"), "r/libb.so": library("liba.so", rpath="/s"), "lib/liba.so": library()}),
-        env=("LD_LIBRARY_PATH=/l:/m",),
-    )
-    assert result.ok is True
-    assert tried(result, "liba.so") == [
-        ("LD_LIBRARY_PATH", "/l/liba.so", Outcome.ABSENT, ""),
-        ("LD_LIBRARY_PATH", "/m/liba.so", Outcome.ABSENT, ""),
-        ("DT_RPATH", "/s/liba.so", Outcome.ABSENT, ""),
-        ("DT_RUNPATH", "/r/liba.so", Outcome.ABSENT, "/app/main"),
-        ("default directory", "/lib/liba.so", Outcome.FOUND, ""),
-    ]
-    assert [(each.name, each.path, each.needed_by, each.origin, each.whose) for each in result.objects] == [
-        ("/app/main", b"/app/main", None, "", ""),
-        ("libb.so", b"/r/libb.so", 0, "DT_RUNPATH", ""),
-        ("liba.so", b"/lib/liba.so", 1, "default directory", ""),
-    ]
-
-
-def test_the_path_file_is_named_as_the_source() -> None:
-    result = started(root({"app/main": main("liba.so"), "etc/ld-musl-x86_64.path": file("/x"), "x/liba.so": library()}))
-    assert tried(result, "liba.so") == [("musl path file", "/x/liba.so", Outcome.FOUND, "")]
-
-
-@pytest.mark.parametrize(
-    ("item", "outcome", "words"),
-    [
-        (file(""), Outcome.FOUND, "empty"),
-        (folder(), Outcome.DIRECTORY, "directory"),
-        (file("/x", 0o600), Outcome.DENIED, "cannot be opened"),
-    ],
-)
-def test_a_path_file_that_leaves_no_directory_says_so(item: Item, outcome: Outcome, words: str) -> None:
-    result = started(root({"app/main": main("liba.so", "libb.so"), "etc/ld-musl-x86_64.path": item}), creds=USER)
-    first, second = (next(step for step in result.steps if step.wanted == name).attempts for name in ("liba.so", "libb.so"))
-    assert [(each.origin, each.outcome) for each in first] == [("musl path file", outcome)]
-    assert words in first[0].detail
-    assert [(each.origin, each.outcome) for each in second] == [("musl path file", Outcome.SKIPPED)]
-
-
-def test_a_spoilt_run_path_is_told_as_skipped() -> None:
-    result = started(root({"app/main": main("liba.so", runpath="/a:$LIB"), "a/liba.so": library()}))
-    assert tried(result, "liba.so")[0] == ("DT_RUNPATH", "/a:$LIB", Outcome.SKIPPED, "")
-    assert "$" in details(result, "liba.so")[0]
-
-
-def test_what_a_set_id_program_loses_is_told_as_skipped() -> None:
-    items = {"app/main": main("liba.so", runpath="$ORIGIN"), "app/liba.so": library()}
-    result = started(root(items), env=("LD_LIBRARY_PATH=/app",), secure=True)
-    assert [each[:3] for each in tried(result, "liba.so")[:2]] == [
-        ("LD_LIBRARY_PATH", "/app", Outcome.SKIPPED),
-        ("DT_RUNPATH", "$ORIGIN", Outcome.SKIPPED),
-    ]
-
-
-def test_a_step_has_at_most_64_attempts_and_the_last_is_the_answer() -> None:
-    directories = ":".join(f"/d{number}" for number in range(200))
-    result = started(root({"app/main": main("liba.so"), "d199/liba.so": library()}), env=(f"LD_LIBRARY_PATH={directories}",))
-    attempts = tried(result, "liba.so")
-    assert len(attempts) == SHOWN_ATTEMPTS
-    assert attempts[-1] == ("LD_LIBRARY_PATH", "/d199/liba.so", Outcome.FOUND, "")
-
-
-def test_a_name_that_is_known_already_is_told_once() -> None:
-    items = {"app/main": main("libb.so", "liba.so", "libc.so.6"), "lib/libb.so": library("liba.so", "libc.so.6")}
-    result = started(root({**items, "lib/liba.so": library("libb.so")}))
-    assert [step.wanted for step in result.steps] == ["libb.so", "liba.so", "libc.so.6"]
-
-
-def test_a_second_search_for_what_is_missing_is_told_again() -> None:
-    items = {"app/main": main("libb.so", "libz.so"), "lib/libb.so": library("libz.so", rpath="/r")}
-    result = started(root(items))
-    assert [(step.wanted, step.by) for step in result.steps if not step.ok] == [
-        ("libz.so", "/app/main"),
-        ("libz.so", "/lib/libb.so"),
-    ]
-
-
-def test_a_preload_is_a_step_of_its_own() -> None:
-    result = started(root({"app/main": main(), "x/p.so": library()}), env=("LD_PRELOAD=/x/p.so gone.so",))
-    assert [(step.action, step.wanted, step.by, step.ok) for step in result.steps] == [
-        ("preload", "/x/p.so", "LD_PRELOAD", True),
-        ("preload", "gone.so", "LD_PRELOAD", False),
-    ]
-    assert result.ok is True
-
-
-def test_a_definition_that_musl_does_not_see_is_pointed_at() -> None:
-    items = {"app/main": main("liba.so", **calling("f", "g")), "lib/liba.so": library(
-        versions=True, symbols=(Symbol("f", type=IFUNC), Symbol("g", hidden_version=True)))}  # fmt: skip
-    result = started(root(items))
-    assert result.lines == (
-        b"Error relocating /app/main: f: symbol not found",
-        b"Error relocating /app/main: g: symbol not found",
-    )
-    near = {step.wanted: step.attempts for step in result.steps if step.action == "symbol"}
-    assert [each.origin for each in (*near["f"], *near["g"])] == ["symbol table", "symbol table"]
-    assert "IFUNC" in near["f"][0].detail
-    assert "older" in near["g"][0].detail
-
-
-def test_where_a_crash_comes_from_is_told() -> None:
-    items = {"app/main": main("liba.so"), "lib/liba.so": library(hashes="none")}
-    result = started(root(items))
-    assert (result.crash, result.exit_code, result.reason) == ("SIGSEGV", None, Reason.OTHER)
-    assert "hash table" in details(result, "liba.so")[-1]
 
 
 # what is missing, and why
@@ -290,6 +102,14 @@ def test_so_many_lines_are_kept() -> None:
     assert result.unbound == (("/app/main", "f", ""),)
 
 
+def test_so_many_missing_libraries_are_told() -> None:
+    missing = tuple(f"l{number}" for number in range(MAX_LINES - 1000))
+    result = started(root({"app/main": main("liba.so", *missing, **calling("f")), "lib/liba.so": library(*missing)}))
+    assert len(result.lines) == MAX_LINES
+    assert len(result.steps) <= MAX_LINES + SHOWN_ATTEMPTS
+    assert result.wanted == b"l0"
+
+
 def test_a_fifo_is_waited_for_for_ever() -> None:
     result = started(root({"app/main": main("liba.so"), "lib/liba.so": fifo()}))
     assert (result.ok, result.lines, result.exit_code, result.crash) == (False, (), None, "")
@@ -318,7 +138,7 @@ def test_a_layer_that_was_not_wholly_read_may_hold_the_library() -> None:
     assert "not wholly read may hold" in result.unknown
 
 
-@pytest.mark.parametrize("path", ["lib/liba.so", "etc/ld-musl-x86_64.path"])
+@pytest.mark.parametrize("path", ["lib/liba.so", "etc/ld-musl-x86_64.path", "app/main", LOADER[1:]])
 def test_a_file_that_was_not_read_decides_nothing(path: str) -> None:
     items = {"app/main": main("liba.so"), "lib/liba.so": library(), "etc/ld-musl-x86_64.path": file("/lib")}
     facts = layer({LOADER[1:]: musl(), **items}, unread=(Unread(path.encode(), "text-too-large"),))

@@ -90,6 +90,8 @@ def test_h044_labels_may_differ_by_case_only() -> None:
     "document",
     [
         b"[" * 100_000 + b"]" * 100_000,
+        b"[" + b"[]," * 2_000_000 + b"1]",
+        b"[" + b'{"a":1},' * 1_000_000 + b"1]",
         b'{"a":NaN}',
         b'{"a":1e400}',
         b'{"a":' + b"9" * 5_000 + b"}",
@@ -98,7 +100,7 @@ def test_h044_labels_may_differ_by_case_only() -> None:
         b"{} trailing",
         b"",
     ],
-    ids=["deep", "nan", "infinite", "long-int", "bom", "utf8", "trailing", "empty"],
+    ids=["deep", "many-lists", "many-objects", "nan", "infinite", "long-int", "bom", "utf8", "trailing", "empty"],
 )
 def test_h045_bad_json_is_rejected_and_nothing_else_escapes(document: bytes) -> None:
     with pytest.raises(Rejected) as caught:

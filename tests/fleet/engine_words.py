@@ -23,6 +23,11 @@ _PREFIXES = re.compile(
     r"|OCI runtime create failed: |runc create failed: |unable to start container process: "
 )
 _ROOT = re.compile(r"/[^ ]*?/overlay2/[0-9a-f]+/merged")
+_FIRST_WORDS = re.compile(
+    r"^\S*env: ('|‘|can't execute ')|^\S+: (0: cannot open |can't open ')"
+    r"|^\S*(ba)?sh: /.*: (Permission denied|No such file or directory)$"
+)
+"""What env and shells say that start well and find nothing to do: another interpreter, or a script they may read."""
 _LATER = re.compile(r": symbol lookup error: ")
 """What a loader says of a function that is missing when it is first called, long after the start."""
 _HELP = "\n\nRun 'docker run --help' for more information"
@@ -51,11 +56,16 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"too many links in <rootfs>/etc/(passwd|group)", frozenset({_R.USER})),
     (r"lstat <rootfs>/etc/(passwd|group): ", frozenset({_R.USER})),
     (r"version `[^']*' not found", frozenset({_R.VERSION})),
+    (r"undefined symbol: .*, version ", frozenset({_R.SYMBOL, _R.VERSION})),
     (r"undefined symbol: |: symbol not found$", frozenset({_R.SYMBOL})),
-    (r"cannot open shared object file", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE, _R.OTHER})),
+    (r"cannot open shared object file", frozenset({_R.PATH, _R.LIBRARY_ABSENT, _R.PERMISSION, _R.ARCHITECTURE, _R.OTHER})),
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
     (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
+    (r"^\S*env: ", frozenset({_R.SCRIPT})),
+    (r": 0: cannot open .*: Permission denied$|can't open '.*: Permission denied$|sh: /.*: Permission denied$",
+     frozenset({_R.PERMISSION})),
+    (r": 0: cannot open |can't open '|sh: /.*: No such file or directory$", frozenset({_R.SCRIPT})),
     (r"error while loading shared libraries|^Error loading|^Error relocating|Inconsistency detected|Fatal glibc error",
      frozenset({_R.OTHER, _R.ARCHITECTURE, _R.LIBRARY_ABSENT, _R.SYMBOL, _R.VERSION, _R.PERMISSION})),
 )  # fmt: skip
@@ -133,6 +143,8 @@ def seen(ran: RunResult) -> Seen:
         lines = tuple(line for line in lines if not _LATER.search(line))
         return Seen(state=State.STARTS, stage=Stage.STARTED, lines=lines, exit_code=ran.exit_code)
     stage = Stage.CRASH if ran.exit_code > 128 else Stage.LOAD
+    if any(_FIRST_WORDS.search(line) for line in lines):
+        stage = Stage.STARTED
     if len(lines) == 1 and re.fullmatch(r"exec .*: [a-z /]+", lines[0]) and ran.exit_code in (1, 255):
         stage = Stage.EXECVE
     return Seen(state=State.FAILS, stage=stage, lines=lines, exit_code=ran.exit_code, reasons=_reasons("\n".join(lines), stage))

@@ -308,6 +308,12 @@ PRIVILEGES = (
 )  # fmt: skip
 
 LD_SO = f"/lib/{TRIPLET}/ld-linux-x86-64.so.2"
+
+
+def loader() -> bytes:
+    return roots.debian()[f"usr/lib/{TRIPLET}/ld-linux-x86-64.so.2"].content
+
+
 COMMANDS = (
     debian("glibc_loader_as_a_command", "G62", lambda: {"app": program(hello(), 0o644)}, cmd=f"{LD_SO} /app"),
     debian("glibc_loader_as_a_command_with_a_missing_library", "G62", alone, f"{A}: {NOT_THERE}", cmd=f"{LD_SO} /app"),
@@ -319,7 +325,12 @@ COMMANDS = (
            base="glibc-2.31", cmd=f"{LD_SO} /app", crashes=139),
 )  # fmt: skip
 LINKS = (
-    debian("glibc_a_second_copy_of_the_loader", "G7", lambda: {"app": hello()}, env=(f"LD_PRELOAD=/usr{LD_SO}",), crashes=139),
+    debian("glibc_a_second_copy_of_the_loader", "G7", lambda: {"app": hello()}, env=(f"LD_PRELOAD=/usr{LD_SO}",), crashes=136),
+    debian("glibc_2_31_a_second_copy_of_the_loader", "G7", lambda: {"app": hello(by=OLD)}, base="glibc-2.31",
+           env=(f"LD_PRELOAD=/usr{LD_SO}",)),
+    debian("glibc_a_second_copy_behind_the_loader", "G7", lambda: {**two(runpath("/a"), runpath("/a"), "x"),
+           f"a/{B}": file(loader())},
+           crashes=136),
     debian("glibc_the_loader_by_its_own_name", "G6", lambda: {"app": hello()}, env=("LD_PRELOAD=/lib64/ld-linux-x86-64.so.2",)),
     debian("glibc_a_cache_that_is_a_library", "G36", lambda: {"app": hello(), "etc/ld.so.cache": file(one(A))}),
     debian("glibc_a_cache_behind_a_link", "G36", lambda: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from analyzers.start import Overrides
 from tests.fleet.image import FleetImage, Items, Layer, runs
@@ -139,6 +140,10 @@ def text(line: str, body: str = SCRIPT) -> Callable[[], Items]:
     return lambda: {"app": program((line + body).encode())}
 
 
+def closed(line: str) -> Callable[[], Items]:
+    return lambda: {"app": program((line + SCRIPT).encode(), 0o711)}
+
+
 SCRIPTS = (
     runs("script_of_sh_on_alpine", "K4", "alpine", text("#!/bin/sh"), good=True),
     runs("script_of_sh_on_debian", "K4", "debian", text("#!/bin/sh -e"), good=True),
@@ -159,6 +164,64 @@ SCRIPTS = (
         "app": program(b"#!/opt/sh\n"), "opt/sh": hello()}, fails="exec /app: no such file or directory"),
     runs("script_whose_interpreter_lacks_a_library", "K9 G18", "debian", lambda: {
         "app": program(b"#!/opt/sh\n"), "opt/sh": needs(A)}, fails=f"{A}: {NOT_THERE}"),
+)  # fmt: skip
+
+
+def locale() -> Items:
+    """The C.UTF-8 of this machine, which Debian's base image has too."""
+    names = [str(path.relative_to("/")) for path in sorted(Path("/usr/lib/locale/C.utf8").rglob("*")) if path.is_file()]
+    return {"app": program(b"#!/usr/bin/env python3\n"), **roots.machine(*names)}
+
+
+ENV_FINDS_NOTHING = "/usr/bin/env: 'python3': No such file or directory"
+WRAPPED = (
+    runs("env_finds_no_python_on_debian", "K5 R43", "debian", text("#!/usr/bin/env python3"), fails=ENV_FINDS_NOTHING),
+    runs("env_finds_no_python_on_alpine", "K5 R43", "alpine", text("#!/usr/bin/env python3"),
+         fails="env: can't execute 'python3': No such file or directory"),
+    runs("env_finds_no_bash_on_alpine", "K5 R43", "alpine", text("#!/usr/bin/env bash"), fails="env: can't execute 'bash'"),
+    runs("env_finds_no_python_on_static_busybox", "K5 R43", "busybox", text("#!/usr/bin/env python3"),
+         fails="can't execute 'python3'"),
+    runs("env_takes_a_flag_for_the_name", "K5", "debian", text("#!/usr/bin/env node --flag"),
+         fails="/usr/bin/env: use -[v]S to pass options in shebang lines"),
+    runs("env_splits_the_flag", "K5", "debian", text("#!/usr/bin/env -S bash -e"), good=True),
+    runs("env_splits_the_flag_and_finds_nothing", "K5", "debian", text("#!/usr/bin/env -S node --flag"),
+         fails="'node': No such file"),
+    runs("env_takes_a_carriage_return_for_the_name", "K5 K8", "debian", text("#!/usr/bin/env bash\r"),
+         fails="'bash\\r': No such file"),
+    runs("env_in_a_utf8_locale", "K5", "debian", locale, env=("LANG=C.UTF-8",), fails="/usr/bin/env: ‘python3’: No such file"),
+    runs("env_finds_a_file_that_is_not_executable", "K5", "debian", lambda: {
+        **text("#!/usr/bin/env python3")(), "usr/bin/python3": file("x")}, fails="'python3': Permission denied"),
+    runs("env_finds_text_and_lets_sh_run_it", "K5 K21", "debian", lambda: {
+        **text("#!/usr/bin/env python3")(), "usr/bin/python3": program(b"echo hello\n")}),
+    runs("env_of_busybox_finds_text", "K5 K21", "alpine", lambda: {
+        **text("#!/usr/bin/env python3")(), "usr/bin/python3": program(b"echo hello\n")}, fails="'python3': Exec format error"),
+    runs("env_finds_a_program_without_its_loader", "K5 K15", "debian", lambda: {
+        **text("#!/usr/bin/env python3")(), "usr/bin/python3": musl_hello()}, fails=ENV_FINDS_NOTHING),
+    runs("env_finds_a_program_that_lacks_a_library", "K5 G18", "debian", lambda: {
+        **text("#!/usr/bin/env python3")(), "usr/bin/python3": needs(A)},
+        fails=f"python3: error while loading shared libraries: {A}"),
+    runs("env_finds_a_script_of_env", "K5", "debian", lambda: {
+        **text("#!/usr/bin/env tool")(), "usr/local/bin/tool": program(b"#!/usr/bin/env nope\n")}, fails="'nope': No such file"),
+    runs("env_without_a_path", "K5", "debian", text("#!/usr/bin/env bash"), env=("PATH=",), fails="'bash': No such file"),
+    runs("env_as_the_command", "K5", "debian", dict, "env nope", fails="env: 'nope': No such file"),
+    runs("script_closed_to_the_user_of_dash", "C13 R43", "debian", closed("#!/bin/sh -e"), user="1000",
+         fails="/bin/sh: 0: cannot open /app: Permission denied"),
+    runs("script_closed_to_the_user_of_bash", "C13 R43", "debian", closed("#!/bin/bash"), user="1000",
+         fails="/bin/bash: /app: Permission denied"),
+    runs("script_closed_to_the_user_of_env", "C13 K5", "debian", closed("#!/usr/bin/env bash"), user="1000",
+         fails="bash: /app: Permission denied"),
+    runs("script_closed_to_the_user_of_busybox", "C13 R43", "alpine", closed("#!/bin/sh"), user="1000",
+         fails="/bin/sh: can't open '/app': Permission denied"),
+    runs("script_in_a_directory_closed_to_the_user", "C13 R43", "debian", lambda: {
+        "d": folder(0o700), "d/app": program(b"#!/bin/sh\necho hello\n")}, "/d/app", user="1000",
+        fails="/bin/sh: 0: cannot open /d/app: Permission denied"),
+    runs("script_that_sh_is_given_is_absent", "R43", "debian", dict, "sh -e /entrypoint.sh",
+         fails="sh: 0: cannot open /entrypoint.sh: No such file"),
+    runs("script_that_bash_is_given_is_absent", "R43", "debian", dict, "bash /entrypoint.sh",
+         fails="bash: /entrypoint.sh: No such file or directory"),
+    runs("script_that_busybox_is_given_is_absent", "R43", "alpine", dict, "sh entrypoint.sh",
+         fails="sh: can't open 'entrypoint.sh'"),
+    runs("script_that_sh_is_given_is_a_loop", "R43", "debian", lambda: {"l": symlink("l")}, "sh /l", fails="Too many levels"),
 )  # fmt: skip
 
 CONFIGS = (
@@ -221,4 +284,4 @@ CONFIGS = (
     runs("tool_static_busybox", "K18", "busybox", lambda: {"d/hello": "x"}, "ls /d", good=True),
 )  # fmt: skip
 
-IMAGES = (*LAYERS, *LINKS, *MACHINES, *SCRIPTS, *CONFIGS)
+IMAGES = (*LAYERS, *LINKS, *MACHINES, *SCRIPTS, *WRAPPED, *CONFIGS)

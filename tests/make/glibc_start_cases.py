@@ -7,6 +7,7 @@ from tests.make.glibc_cases import ABSENT, BARE, EXIT, LIB, MULTIARCH, STARTED, 
 from tests.make.glibc_loaders import library_of
 from tests.make.glibc_symbol_cases import CALLS, V1, undefined, unversioned, user_of, versioned_lib, wants_v2
 from tests.make.layers import Item, file, program
+from tests.make.views import capability
 
 MAPPING = (
     Case(
@@ -169,8 +170,21 @@ PRELOADS = (
         lines=("ERROR: ld.so: object 'libv.so' from LD_PRELOAD cannot be preloaded (cannot open shared object file): ignored.",),
     ),
     Case(
-        id="t107_a_set_uid_program_run_by_its_owner",
+        id="g22_a_set_uid_program_run_by_its_owner",
         items=lambda: {"x": program(elf(LIB), 0o4755), "d/libv.so": v()},
+        env=("LD_LIBRARY_PATH=/d",),
+    ),
+    Case(
+        id="t107_a_program_with_capabilities_run_by_a_user",
+        items=lambda: {"x": program(elf(LIB), capability=capability()), "d/libv.so": v()},
+        env=("LD_LIBRARY_PATH=/d",),
+        user="1000:1000",
+        lines=fails(f"libv.so: {ABSENT}"),
+        exit_code=127,
+    ),
+    Case(
+        id="t107_a_program_with_capabilities_run_by_root",
+        items=lambda: {"x": program(elf(LIB), capability=capability()), "d/libv.so": v()},
         env=("LD_LIBRARY_PATH=/d",),
     ),
 )
@@ -261,6 +275,16 @@ def with_libc(release: str, **more: Item) -> dict[str, Item | bytes | str]:
     return {"x": hello(), f"{MULTIARCH}/libc.so.6": library_of(release, "libc.so.6"), **more}
 
 
+def wants_strlen() -> Item:
+    """A library that takes the address of strlen but does not say that it needs the C library."""
+    return lib("libfoo.so", source="unsigned long strlen(const char *); void *p = strlen;\n")
+
+
+def with_strlen(*order: str) -> dict[str, Item | bytes | str]:
+    needs = elf(*order, libs={"libc.so.6": library_of("machine", "libc.so.6").content}, runpath="/a")
+    return {"x": program(needs), "a/libfoo.so": wants_strlen(), f"{MULTIARCH}/libc.so.6": library_of("machine", "libc.so.6")}
+
+
 LIBC = (
     Case(id="g55_one_build", since=(2, 36), items=lambda: with_libc("machine"), until=(2, 36)),
     Case(
@@ -308,5 +332,19 @@ LIBC = (
         ),
         exit_code=127,
         until=(2, 40),
+    ),
+    Case(
+        id="g54_a_resolver_of_libc_before_libc_is_ready",
+        since=(2, 36),
+        until=(2, 36),
+        items=lambda: with_strlen("libc.so.6", "libfoo.so"),
+        lines=("/x: Relink `/a/libfoo.so' with `/lib/x86_64-linux-gnu/libc.so.6' for IFUNC symbol `strlen'",),
+        crash="SIGSEGV",
+    ),
+    Case(
+        id="g54_a_resolver_of_libc_after_libc_is_ready",
+        since=(2, 36),
+        until=(2, 36),
+        items=lambda: with_strlen("libfoo.so", "libc.so.6"),
     ),
 )

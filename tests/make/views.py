@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Mapping
@@ -88,6 +89,10 @@ def elf_facts(
 _TEXTS = (b"passwd", b"group", b"os-release", b"ld.so.cache", b"ld.so.preload", b"ld.so.conf", b"nsswitch.conf")
 
 
+_read = functools.lru_cache(maxsize=512)(read_elf)
+"""The same loaders and libraries stand in many views."""
+
+
 def layer(
     items: Mapping[str | bytes, Item | bytes | str],
     *,
@@ -111,7 +116,7 @@ def layer(
         size, digest = len(item.content), b""
         if item.content.startswith(b"\x7fELF"):
             digest = hashlib.sha256(item.content).digest()
-            read = read_elf(item.content)
+            read = _read(item.content)
             elfs[digest] = read.facts
             if read.symbols is not None:
                 symbols[digest] = read.symbols

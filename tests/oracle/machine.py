@@ -15,7 +15,7 @@ from analyzers.elf import ElfResult, read_elf
 from analyzers.entries import Entries
 from analyzers.facts import ElfFacts, Entry, Kind, LayerFacts, SymbolFacts
 
-DIRECTORIES = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/lib32", "usr/libexec", "usr/local/lib", "usr/local/bin", "etc")
+DIRECTORIES = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/local/lib")
 _LIMIT = 256 << 20
 
 
@@ -83,8 +83,9 @@ def machine_layer(without: frozenset[bytes] = frozenset()) -> LayerFacts:
     for name in os.listdir(b"/"):
         if os.path.islink(b"/" + name):
             add(name)
-    add(b"usr")
-    add(b"usr/local")
+    for path in (b"usr", b"usr/lib", b"usr/local", b"usr/local/lib", b"etc", b"etc/ld.so.cache"):
+        if os.path.lexists(b"/" + path):
+            add(path)
     for directory in map(os.fsencode, DIRECTORIES):
         if not os.path.isdir(b"/" + directory):
             continue
@@ -93,8 +94,11 @@ def machine_layer(without: frozenset[bytes] = frozenset()) -> LayerFacts:
             continue
         for folder, folders, files in os.walk(b"/" + directory):
             add(folder[1:])
-            for name in (*folders, *files):
+            for name in folders:
                 add(os.path.join(folder, name)[1:])
+            for name in files:
+                if b".so" in name or not directory.startswith(b"usr/l"):
+                    add(os.path.join(folder, name)[1:])
     cache = Path("/etc/ld.so.cache")
     if cache.exists():
         texts[b"etc/ld.so.cache"] = cache.read_bytes()

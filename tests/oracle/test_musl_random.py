@@ -6,10 +6,13 @@ A disagreement prints its seed; `make_world(seed)` makes that root again. ENOENT
 from __future__ import annotations
 
 import os
+import random
 
 import pytest
 
+from analyzers.finding import State
 from tests.make.layers import tar_of
+from tests.make.musl_elves import a_main, lib
 from tests.make.musl_worlds import World, make_world
 from tests.oracle.musl_roots import Ended, actual, config_of, foretell, musl_layer, needs_tools, predicted, read_layer, unpacked
 
@@ -41,3 +44,28 @@ def test_random_roots(first: int) -> None:
         with needs_tools():
             ended, told = both(make_world(seed))
         assert ended == told, f"seed {seed}"
+
+
+CUT_SOURCES = {
+    "plain": None,
+    "data": "int d[3000] = {1, 2}; char b[9000]; __thread int t = 4; int liba(void) { return d[1] + b[2] + t; }",
+    "bss": "char big[20000]; int liba(void) { return big[3]; }",
+}
+CUTS = 200 if os.environ.get("ENOENT_TEST_FULL") else 12
+
+
+@pytest.mark.parametrize("source", CUT_SOURCES)
+@pytest.mark.parametrize("flag", ["-Wl,-z,separate-code", "-Wl,-z,noseparate-code", "-Wl,-z,norelro"])
+def test_a_library_cut_anywhere(source: str, flag: str) -> None:
+    """It is refused, kills the process, or works; only a cut inside the dynamic section is left undecided."""
+    with needs_tools():
+        whole = lib("liba.so", None, flag, source=CUT_SOURCES[source])
+        program_of, musl = a_main(), musl_layer("1.2.5")
+    for length in sorted(random.Random(source + flag).sample(range(len(whole)), CUTS)):
+        tar = tar_of({"app/main": program_of, "lib/liba.so": whole[:length]})
+        start = foretell([musl.facts, read_layer(tar)], config_of(("/app/main",)))
+        if start.state is State.UNKNOWN:
+            assert "is cut" in start.why_unknown, length
+            continue
+        with unpacked(musl.tar, tar) as root:
+            assert actual(root, start) == predicted(start), length

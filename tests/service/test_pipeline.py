@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from service.errors import SourceError, WorkerDied
 from service.memory import Memory
 from service.pipeline import Examined, Examiner, report_key
 from service.settings import StateSettings, Workers
-from service.sources import Sighting
+from service.sources import ImageSource, LayerSink, Sighting
 from service.store import Store
 from service.worker import Pool
 from tests.fakes.source import MemorySource
@@ -262,3 +262,47 @@ async def test_a_refusal_is_told_as_rejected_when_the_name_itself_is_at_fault(ex
 
     with pytest.raises(Rejected):
         await examiner.examine(Refusing(), Sighting("memory", "r", "a", "1"))
+
+
+async def test_a_layer_that_vanishes_while_it_is_read_is_taken_from_another_place(examiner: Examiner) -> None:
+    """BuildKit and containerd open blobs by digest and may lose one in the middle (sources.md 1.5, 4.1): the source tries its
+    next opener with the same sink, gives layers in any order, and may give one twice.
+    """
+
+    class Losing(MemorySource):
+        async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
+            async def lost(digest: str) -> AsyncIterator[bytes]:
+                async for piece in self._pieces(digest):
+                    yield piece[:100]
+                    raise SourceError("collected meanwhile", code="not-found")
+
+            for index in sorted(wanted, reverse=True):
+                digest = image.layers[index].digest
+                with pytest.raises(SourceError, match="collected meanwhile"):
+                    await sink.blob(index, lost(digest))
+                await sink.blob(index, self._pieces(digest))
+            await sink.blob(min(wanted), self._pieces(image.layers[min(wanted)].digest))
+
+    source = Losing()
+    (examined,) = await examiner.examine(source, source.put("1", image()))
+    assert (examined.outcome, examined.layers_read) == ("done", 2)
+    (again,) = await examiner.examine(source, source.put("2", image()))
+    assert again.layers_read == 0
+
+
+async def test_a_layer_that_a_source_does_not_have_is_its_failure_and_a_later_source_heals_it(examiner: Examiner) -> None:
+    """Base layers that a builder never unpacked: another source may offer them (sources.md 1.7)."""
+
+    class Lacking(MemorySource):
+        async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
+            await super().read(image, [index for index in wanted if index], sink)
+            if 0 in wanted:
+                raise SourceError("a lazy layer", code="not-found")
+
+    builder, registry = Lacking("builder"), MemorySource("registry")
+    with pytest.raises(SourceError, match="a lazy layer"):
+        await examiner.examine(builder, builder.put("1", image()))
+    (examined,) = await examiner.examine(registry, registry.put("1", image()))
+    assert (examined.outcome, examined.layers_read) == ("done", 1)
+    (healed,) = await examiner.examine(builder, builder.put("1", image()))
+    assert (healed.outcome, healed.layers_read) == ("done", 0)

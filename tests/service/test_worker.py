@@ -246,6 +246,27 @@ async def test_a_slow_download_does_not_hold_up_a_verdict(pool: Pool) -> None:
     assert len(await asyncio.gather(*downloads)) == 4
 
 
+async def test_a_worker_that_is_killed_while_it_starts_is_not_the_image_s_fault(pool: Pool) -> None:
+    async def kill_when_there() -> None:
+        while not (found := _children_of_this_process()):  # noqa: ASYNC110 - a child rings no bell
+            await asyncio.sleep(0.001)
+        for child in found:
+            os.kill(child, signal.SIGKILL)
+
+    killing = asyncio.create_task(kill_when_there())
+    with pytest.raises(WorkerDied) as death:
+        await pool.layer(pieces(layer_blob().data))
+    await killing
+    assert death.value.reason == "start"
+    assert pool.stats.exits == {"start": 1}
+    assert (await pool.layer(pieces(layer_blob().data))).read.entries
+
+
+def _children_of_this_process() -> list[int]:
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in listed if b"analyzers" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 async def test_i3_a_small_layer_is_read_while_big_ones_take_every_worker() -> None:
     release = asyncio.Event()
 
