@@ -50,7 +50,7 @@ def analyse(host: str, push: Callable[[str], None]) -> dict[str, Any]:
     """`push` puts the image of this name into a watched repository; what the daemon spends on each is measured."""
     with tempfile.TemporaryDirectory(prefix="enoent-bench-") as folder:
         repositories = [f"{WATCHED}/layers", f"{WATCHED}/big"]
-        watched = {"host": host, "name": "bench", "repositories": repositories, "poll_seconds": 0.5}
+        watched = {"host": host, "name": "bench", "repositories": repositories, "poll_seconds": 0.1}
         with live(Path(folder), {"registries": [watched], "workers": {"parallel": 0}}) as daemon:
             _measured(daemon, push, host, "layers:1")  # starts every worker
             return {
