@@ -86,6 +86,8 @@ class Cause(msgspec.Struct, frozen=True):
     why: str = ""
     remedies: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    reason: Reason | None = None
+    """The reason of the verdict where one rule has several faces; None: the rule's own."""
 
 
 def load_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
@@ -96,7 +98,7 @@ def load_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     if loaded.crash:
         return _crash(loaded)
     if b"GLIBC_PRIVATE" in loaded.wanted or any(version == "GLIBC_PRIVATE" for _, version, _ in loaded.unmet_versions):
-        return Cause("load.mixed-libc", f"{_by(loaded)} wants {show(loaded.wanted)}.")
+        return Cause("load.mixed-libc", f"{_by(loaded)} wants {show(loaded.wanted)}.", reason=loaded.reason)
     match loaded.reason:
         case Reason.LIBRARY_ABSENT:
             return _library_absent(loaded, rootfs, config)

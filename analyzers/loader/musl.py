@@ -24,10 +24,12 @@ def load_musl(process: Process) -> LoadResult:
     """How loading ends under musl, or under gcompat's stub. Never raises."""
     loader = process.rootfs.elf(process.interp)
     program = process.rootfs.elf(process.program)
-    if loader is None or loader.loader is None or program is None:
+    if loader is None or loader.loader is None or process.rootfs.unread(process.interp):
         return LoadResult(family="musl", unknown=f"{show_path(process.interp.path)} was not wholly read")
     if process.command is not None:
         return load_command(process, process.command, loader, loader.loader)
+    if program is None or process.rootfs.unread(process.program):
+        return LoadResult(family="musl", unknown=f"{show_path(process.program.path)} was not wholly read")
     if loader.loader.family == "gcompat":
         return load_gcompat(process, loader.loader)
     given = not process.secure

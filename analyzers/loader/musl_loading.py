@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from analyzers.facts import ElfFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
-from analyzers.loader.musl_binding import Bound, bind, is_another_libc, near_misses, parse_version
+from analyzers.loader.musl_binding import MAX_LINES, Bound, bind, is_another_libc, near_misses, parse_version
 from analyzers.loader.musl_files import Mapped, fixed_range, map_file
 from analyzers.loader.musl_search import (
     NAME_MAX,
@@ -104,6 +104,8 @@ class Loading:
         self._inodes: dict[tuple[int, bytes], Object] = {}
         self._told: set[bytes] = set()
         """Names that a step was made for and that need no second one."""
+        self._tried: tuple[Attempt, ...] = ()
+        """Of the last request."""
 
     @property
     def ended(self) -> bool:
@@ -132,10 +134,10 @@ class Loading:
 
     def _missing(self, name: bytes, asking: Object) -> None:
         words = STRERROR[self.searcher.errno].encode()
-        self.lines.append(b"Error loading shared library " + name + b": " + words + b" (needed by " + asking.name + b")")
+        if len(self.lines) < MAX_LINES:
+            self.lines.append(b"Error loading shared library " + name + b": " + words + b" (needed by " + asking.name + b")")
         if self.failure is None:
-            tried = self.steps[-1].attempts
-            outcomes = [each.outcome for each in tried]
+            outcomes = [each.outcome for each in self._tried]
             reason = next((_REASONS[each] for each in outcomes if each in _REASONS), None)
             if reason is None:
                 found = any(each in (Outcome.NOT_ELF, Outcome.TOO_SHORT, Outcome.UNUSABLE) for each in outcomes)
@@ -153,7 +155,7 @@ class Loading:
         bound = self.bound = bind(self.process.rootfs, self.objects, self.itself, version)
         self.searcher.unknown = bound.unknown
         self.crash = bound.crash
-        self.lines += bound.lines
+        self.lines += bound.lines[: MAX_LINES - len(self.lines)]
         problem = bound.problem
         if problem is not None and self.failure is None:
             foreign = problem.owner.facts.machine != self.loader.machine
@@ -271,6 +273,9 @@ class Loading:
         if found is not None and name in self._told:
             return found
         self._told.add(name)
+        self._tried = tuple(trail.attempts)
+        if len(self.steps) >= MAX_LINES:
+            return found
         node = None if found is None else found.node
         self.steps.append(
             Step(
@@ -279,7 +284,7 @@ class Loading:
                 "LD_PRELOAD" if needed_by is None else needed_by.shown,
                 "" if node is None else show_path(node.path),
                 found is not None,
-                tuple(trail.attempts),
+                self._tried,
                 None if node is None else self.process.rootfs.layer_of(node),
             )
         )

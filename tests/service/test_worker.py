@@ -267,6 +267,26 @@ def _children_of_this_process() -> list[int]:
     return [int(pid) for pid in listed if b"analyzers" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+async def test_i3_a_small_layer_is_read_while_big_ones_take_every_worker() -> None:
+    release = asyncio.Event()
+
+    async def stalled(data: bytes) -> AsyncIterator[bytes]:
+        yield data[:10]
+        await release.wait()
+        yield data[10:]
+
+    async with Pool(msgspec.structs.replace(STATIC, parallel=1)) as pool:
+        big = [layer_blob(str(number)).data for number in range(3)]
+        waiting = [asyncio.create_task(pool.layer(stalled(data), size_bytes=1 << 30)) for data in big]
+        await asyncio.sleep(0)
+        small = layer_blob("small").data
+        async with asyncio.timeout(30):
+            assert (await pool.layer(pieces(small), size_bytes=len(small))).read.coverage == "full"
+        assert not any(task.done() for task in waiting)
+        release.set()
+        await asyncio.gather(*waiting)
+
+
 async def test_a_worker_s_death_is_told_while_its_source_stalls(pool: Pool) -> None:
     data = layer_blob().data
     stalled = asyncio.Event()
