@@ -55,6 +55,7 @@ class Namespace:
         self.found: dict[int, Attempt] = {}
         """By id of the object: the attempt that found it."""
         self._faked: dict[bytes, Mapped] = {}
+        """What stands for names that were not found; who asks for one again has its own run paths to be searched."""
         self._ledger = Ledger()
         self._inodes: dict[tuple[int, bytes], Mapped] = {}
         self._called: dict[bytes, list[Mapped]] = {}
@@ -160,9 +161,7 @@ class Namespace:
                 name = self._expand(mapped, text, tag)
                 if not name and text:
                     continue
-                if name in self._faked:
-                    self.missing.append((name, mapped))
-                found = self._faked.get(name) or self.map_object(name, mapped)
+                found = self.map_object(name, mapped)
             except (Signalled, Crashed) as failure:
                 if tag == DT_AUXILIARY and isinstance(failure, Signalled) and not failure.immediate:
                     continue
