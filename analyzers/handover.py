@@ -15,6 +15,7 @@ import msgspec
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Step, show
 from analyzers.kernel import Execution, execute
+from analyzers.lookup import variable
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Node, Rootfs
 from analyzers.trail import attempt, show_path
@@ -76,10 +77,6 @@ class Surroundings(NamedTuple):
     cwd: bytes
     profile: HostProfile
     architecture: str
-
-    def variable(self, name: bytes) -> bytes | None:
-        """The value of `name`, None when it is not set."""
-        return next((item[len(name) + 1 :] for item in self.env if item.startswith(name + b"=")), None)
 
 
 def hand_over(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
@@ -184,7 +181,7 @@ class _Env:
         if b"/" in name:
             yield name
             return
-        path = self._place.variable(b"PATH")
+        path = variable(self._place.env, b"PATH")
         for element in (path if path is not None else _MUSL_PATH if self._musl else _GLIBC_PATH).split(b":"):
             yield element + b"/" + name if element else name
 
@@ -216,7 +213,7 @@ class _Env:
 
     def _speaks_utf8(self) -> bool:
         """Whether the environment asks for a UTF-8 locale that the image has."""
-        asked = next((value for name in (b"LC_ALL", b"LC_CTYPE", b"LANG") if (value := self._place.variable(name))), b"")
+        asked = next((value for name in (b"LC_ALL", b"LC_CTYPE", b"LANG") if (value := variable(self._place.env, name))), b"")
         language, _, charset = asked.partition(b".")
         if charset.lower().replace(b"-", b"") != b"utf8" or b"/" in asked:
             return False

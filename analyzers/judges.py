@@ -61,7 +61,7 @@ def judge_image(
     overrides: Overrides = NO_OVERRIDES,
 ) -> Report:
     """The whole report. `layers` are bottom first, as many as the config has diff IDs; never raises for odd images."""
-    rootfs = Rootfs(layers)
+    rootfs = Rootfs(layers, bare_parents=profile.bare_parents)
     start = foretell_start(rootfs, config, profile, overrides)
     explained = explain(start, rootfs, config)
     findings = list(_note_findings(config, rootfs))

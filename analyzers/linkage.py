@@ -16,12 +16,13 @@ from analyzers.finding import Finding, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
 from analyzers.load_causes import Cause, find_file, load_cause, version_key
 from analyzers.loader import LoadResult
+from analyzers.lookup import STRERROR
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.removed import tell_removal
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
-from analyzers.start import NO_OVERRIDES, STRERROR, Overrides, Start, foretell_start, load_program
+from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
 from analyzers.trail import attempt, show_path
 
 # A1, A2: where a loader lies, by family and OCI architecture.
@@ -118,7 +119,7 @@ def explain(start: Start, rootfs: Rootfs, config: ImageConfig) -> tuple[Finding,
         remedies=(*cause.remedies, rule.remedy) if cause.remedies else (rule.remedy,),
         assumptions=cause.assumptions,
     )
-    return finding, rule.reason
+    return finding, cause.reason or rule.reason
 
 
 def _missing_name(start: Start) -> bytes:
@@ -289,10 +290,10 @@ def list_objects(
     overrides: Overrides = NO_OVERRIDES,
 ) -> Iterator[ObjectListing]:
     """The named paths, every ELF file, or by default the program that the image starts."""
-    rootfs = Rootfs(layers)
+    rootfs = Rootfs(layers, bare_parents=profile.bare_parents)
     start = foretell_start(rootfs, config, profile, overrides)
     if all_elf:
-        wanted = [b"/" + node.path for node in rootfs.nodes() if rootfs.elf(node) is not None]
+        wanted = [b"/" + node.path for node in rootfs.elf_nodes()]
     elif paths:
         wanted = list(paths)
     else:
@@ -402,6 +403,10 @@ def _places(rootfs: Rootfs, result: LoadResult) -> dict[str, bytes]:
             places[each.name] = each.path
         if each.path and facts is not None and facts.soname is not None:
             places.setdefault(show(facts.soname), each.path)
+    for step in result.steps:
+        # A name that stands for what is loaded already, as musl's reserved names do (M2).
+        if step.action == "library" and step.ok and step.path:
+            places.setdefault(step.wanted, step.path.encode("utf-8", "surrogateescape"))
     return places
 
 

@@ -72,6 +72,8 @@ _MEANINGS = (
     (b"page-aligned", "The file was linked for smaller pages than the host has."),
     (b"IFUNC symbol", "The library asks the program for a function that is chosen at run time, before the program is ready."),
     (b"Assertion", "The loader found the object's version tables in contradiction and stopped itself."),
+    (b"unexpected reloc", "The file was linked for another loader or another machine."),
+    (b"unexpected PLT", "The file was linked for another loader or another machine."),
     (b"unsupported relocation", "The file was linked for another loader or another machine."),
     (b"Exec format error", "What was found is no library for this machine, and the loader looks no further."),
 )  # fmt: skip
@@ -84,6 +86,8 @@ class Cause(msgspec.Struct, frozen=True):
     why: str = ""
     remedies: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
+    reason: Reason | None = None
+    """The reason of the verdict where one rule has several faces; None: the rule's own."""
 
 
 def load_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
@@ -94,7 +98,7 @@ def load_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     if loaded.crash:
         return _crash(loaded)
     if b"GLIBC_PRIVATE" in loaded.wanted or any(version == "GLIBC_PRIVATE" for _, version, _ in loaded.unmet_versions):
-        return Cause("load.mixed-libc", f"{_by(loaded)} wants {show(loaded.wanted)}.")
+        return Cause("load.mixed-libc", f"{_by(loaded)} wants {show(loaded.wanted)}.", reason=loaded.reason)
     match loaded.reason:
         case Reason.LIBRARY_ABSENT:
             return _library_absent(loaded, rootfs, config)
@@ -267,4 +271,8 @@ def _architecture(start: Start, loaded: LoadResult, rootfs: Rootfs) -> Cause:
 def _crash(loaded: LoadResult) -> Cause:
     if loaded.crash == "SIGABRT":
         return Cause("load.mixed-libc", f"The loader is of {loaded.family} {loaded.version}, {show(loaded.wanted)} is not.")
-    return Cause("load.crash", f"It is {show(loaded.wanted)} that it dies of." if loaded.wanted else "")
+    words = f"It is {show(loaded.wanted)} that it dies of." if loaded.wanted else ""
+    if any(b"Relink" in line for line in loaded.lines):
+        words += " It uses the C library but does not say so (DT_NEEDED), and is made ready before it."
+        return Cause("load.crash", words.strip(), ("Link the library with -lc.",))
+    return Cause("load.crash", words)

@@ -27,6 +27,13 @@ class HostProfile(msgspec.Struct, frozen=True):
     """Whether the runtime gives CAP_DAC_OVERRIDE to the first exec, as Docker does by default (C13)."""
 
     @property
+    def bare_parents(self) -> bool:
+        """Whether directories that a layer implies and does not list lose the owner and mode of the layers below: so Docker's
+        overlay2 driver has it, and not containerd, in which Docker keeps images since 29.
+        """
+        return self.engine == "docker" and self.engine_version < (29, 0)
+
+    @property
     def exec_failure_exit(self) -> int:
         """Exit status of a container whose execve failed (C15): 1 before runc 1.2, 255 since."""
         return 1 if self.runc_version < (1, 2) else 255

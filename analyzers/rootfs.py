@@ -1,7 +1,7 @@
 """Layers stacked into one view, and paths resolved inside it as the kernel would.
 
-Whiteouts and opaque directories hide only lower layers; a file over a directory removes what was below it; an
-entry under a lower symlinked directory goes where the link leads (containerd `pkg/archive/tar.go`, decisions 12).
+Whiteouts and opaque directories hide only lower layers; a file over a directory removes what was below it. Engines unpack
+each layer by itself, so a directory that a layer only implies hides what else stood there, a symbolic link too.
 The mounts of the runtime lie on top (loader.md section 0). Knows no verdicts, and never holds all paths at once:
 every look-up is a search over the sorted layers, remembered.
 """
@@ -12,8 +12,6 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
-
-import msgspec
 
 from analyzers.accounts import Credentials
 from analyzers.entries import Entries
@@ -68,23 +66,19 @@ class _Place(NamedTuple):
 
 
 class _Layer:
-    """One layer made ready for search: nothing of it lies below a symlink of a lower layer."""
+    """One layer made ready for search."""
 
-    __slots__ = ("entries", "facts", "incomplete", "moved", "opaques", "unread", "whiteouts")
+    __slots__ = ("bare_parents", "entries", "facts", "incomplete", "opaques", "unread", "whiteouts")
 
-    def __init__(self, facts: LayerFacts, moved: dict[bytes, bytes] | None = None) -> None:
+    def __init__(self, facts: LayerFacts, *, bare_parents: bool = False) -> None:
         self.facts = facts
         self.entries: Entries = facts.entries
         self.whiteouts: Sequence[bytes] = facts.whiteouts
         self.opaques: Sequence[bytes] = facts.opaques
-        self.moved = moved or {}
-        """New path to the path the layer itself uses, for what lies under a lower symlink."""
+        self.bare_parents = bare_parents
         # An unread item without a path, or a partial layer that names none, means that entries are missing.
         self.unread = frozenset(each.path for each in facts.unread)
         self.incomplete = b"" in self.unread or (facts.coverage != Coverage.FULL and not facts.unread)
-
-    def own_path(self, path: bytes) -> bytes:
-        return self.moved.get(path, path)
 
     def has_below(self, directory: bytes) -> bool:
         prefix = directory + b"/"
@@ -139,14 +133,16 @@ def _runtime_layer() -> LayerFacts:
 class Rootfs:
     """The merged view of `layers`, bottom first, as the processes of a container see it."""
 
-    def __init__(self, layers: Sequence[LayerFacts], *, runtime: bool = True) -> None:
+    def __init__(self, layers: Sequence[LayerFacts], *, runtime: bool = True, bare_parents: bool = False) -> None:
+        """`bare_parents`: a directory that a layer implies but does not list is made anew, root's and 0755, as Docker's overlay2
+        driver makes it; otherwise it keeps the owner and mode that it has below, as containerd has it.
+        """
         self.layers = tuple(layers)
         self.notes: list[ViewNote] = []
         prepared: list[_Layer] = []
         for index, facts in enumerate(self.layers):
-            prepared.append(self._prepare(facts, index, prepared))
-            if index and _contains(facts.opaques, b""):
-                self.notes.append(ViewNote(index, LayerNote("opaque-root")))
+            self._note(facts, index, prepared)
+            prepared.append(_Layer(facts, bare_parents=bare_parents))
         if runtime:
             prepared.append(_Layer(_runtime_layer()))
         self._stack(prepared)
@@ -194,26 +190,22 @@ class Rootfs:
         view._stack(prepared)
         return view
 
-    # -- layers over symlinked parents (decisions 12) --
-
-    def _prepare(self, facts: LayerFacts, index: int, lower: list[_Layer]) -> _Layer:
+    def _note(self, facts: LayerFacts, index: int, lower: list[_Layer]) -> None:
+        """What a layer does that its maker hardly meant."""
+        if index and _contains(facts.opaques, b""):
+            self.notes.append(ViewNote(index, LayerNote("opaque-root")))
         implied = _implied_directories(facts) if lower else ()
         if not implied:
-            return _Layer(facts)
+            return
         view = Rootfs._of(lower)
-        redirects = {}
         for directory in implied:
-            target = view.landing(directory)
-            if target != directory:
-                redirects[directory] = target
-        if not redirects:
-            return _Layer(facts)
-        for directory, target in sorted(redirects.items()):
-            self.notes.append(ViewNote(index, LayerNote("symlinked-parent", directory, "/" + target.decode("utf-8", "replace"))))
-        return _move(facts, redirects)
+            place = view._place(directory)
+            if place is not None and place.node.entry.kind == Kind.SYMLINK:
+                target = view.landing(directory).decode("utf-8", "replace")
+                self.notes.append(ViewNote(index, LayerNote("symlinked-parent", directory, "/" + target)))
 
     def landing(self, directory: bytes) -> bytes:
-        """Where containerd's RootPath puts `directory`: links followed, missing components kept as they are."""
+        """Where a directory is made that may be missing: links followed, missing components kept as they are."""
         here: list[bytes] = []
         todo = directory.split(b"/")[::-1]
         hops = 0
@@ -275,8 +267,8 @@ class Rootfs:
                 return self._leaf(path, entry, index)
             if entry is not None or layer.has_below(path):
                 holders.append(index)
-            if entry is not None and node is None:
-                node = Node(path, entry, index, (index, path))
+                if node is None and (entry is not None or layer.bare_parents):
+                    node = Node(path, entry or _directory(path), index, (index, path))
             if _contains(layer.whiteouts, path) or _contains(layer.opaques, path):
                 break
         if not holders:
@@ -433,17 +425,17 @@ class Rootfs:
     def text(self, node: Node) -> bytes | None:
         """Whole content, for the few files whose text is kept (readers.py)."""
         layer = self._layers[node.layer]
-        return layer.facts.texts.get(layer.own_path(node.entry.path))
+        return layer.facts.texts.get(node.entry.path)
 
     def head(self, node: Node) -> bytes | None:
         """The first 256 bytes of a file that begins with `#!`."""
         layer = self._layers[node.layer]
-        return layer.facts.heads.get(layer.own_path(node.entry.path))
+        return layer.facts.heads.get(node.entry.path)
 
     def unread(self, node: Node) -> bool:
         """Whether a reader wanted this file and could not read it whole."""
         layer = self._layers[node.layer]
-        return layer.own_path(node.entry.path) in layer.unread
+        return node.entry.path in layer.unread
 
     def layer_of(self, node: Node) -> int | None:
         """The layer to name to people; None for what the runtime mounts."""
@@ -467,7 +459,8 @@ class Rootfs:
 
     def hidden_above(self, path: bytes, layer: int) -> bool:
         """Whether a layer above `layer` whites out `path` itself."""
-        return any(index > layer and _contains(whiteouts, path) for index, whiteouts in self._hiding)
+        hiding = self._hiding  # nearly always empty
+        return bool(hiding) and any(index > layer and _contains(whiteouts, path) for index, whiteouts in hiding)
 
     def may_read(self, node: Node, creds: Credentials) -> bool:
         return creds.dac_override or _granted(node.entry, creds, 4)
@@ -487,6 +480,18 @@ class Rootfs:
             last = path
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
+                yield place.node
+
+    def elf_nodes(self) -> Iterator[Node]:
+        """Those of `nodes` that are ELF files, without a look at the others."""
+        wanted: set[bytes] = set()
+        for layer in self._layers[: len(self.layers)]:
+            elf = layer.facts.elf
+            outlines = layer.entries.outlines()
+            wanted.update(path for path, kind, _, sha256 in outlines if sha256 in elf or kind == Kind.HARDLINK)
+        for path in sorted(wanted):
+            place = self._place(path)
+            if place is not None and place.node.layer < len(self.layers) and self.elf(place.node) is not None:
                 yield place.node
 
 
@@ -518,31 +523,3 @@ def _implied_directories(facts: LayerFacts) -> tuple[bytes, ...]:
             if parent and parent not in implied and entries.find(parent) < 0:
                 implied.add(parent)
     return tuple(sorted(implied))
-
-
-def _move(facts: LayerFacts, redirects: dict[bytes, bytes]) -> _Layer:
-    """The layer with everything below a redirected directory put where it lands."""
-
-    def land(path: bytes) -> bytes:
-        parent = path
-        while parent:
-            parent = parent.rpartition(b"/")[0]
-            target = redirects.get(parent)
-            if target is not None:
-                rest = path[len(parent) + 1 :]
-                return target + b"/" + rest if target else rest
-        return path
-
-    moved: dict[bytes, bytes] = {}
-    entries: dict[bytes, Entry] = {}
-    for entry in facts.entries:
-        path = land(entry.path)
-        if path != entry.path:
-            moved[path] = entry.path
-            entry = msgspec.structs.replace(entry, path=path)
-        entries[path] = entry
-    layer = _Layer(facts, moved)
-    layer.entries = Entries(entries.values())
-    layer.whiteouts = sorted({land(path) for path in facts.whiteouts})
-    layer.opaques = sorted({redirects.get(path, land(path)) for path in facts.opaques})
-    return layer

@@ -460,7 +460,6 @@ _TABLE = (
         "The loader and libc.so.6 (or libm, libpthread and so on) know each other's insides and fit only their own build.",
         "Take all files of glibc from one image: copy its loader along with its libraries, or none of them.",
         "G55",
-        Reason.VERSION,
     ),
     Rule(
         "load.crash",
@@ -506,10 +505,10 @@ _TABLE = (
         "layer.symlinked-parent",
         _W,
         "A layer puts files under a symbolic link of a lower layer",
-        "containerd follows the link; Docker's overlay2 replaces it by a directory, which hides what lay behind it. "
-        "The verdict follows containerd.",
+        "Docker and containerd unpack each layer by itself: a directory takes the place of the link and hides what lay behind. "
+        "Unpackers that lay layers over each other follow the link instead. The verdict follows Docker and containerd.",
         "List the directory's real path in the layer, for example usr/lib instead of lib.",
-        "decisions 12, containerd pkg/archive/tar.go",
+        "moby overlay2, containerd overlayfs (tests/fleet/test_snapshotter.py)",
     ),
     Rule(
         "layer.opaque-root",

@@ -7,45 +7,26 @@ the loader's is analyzers.loader. Says what happens, not what to do about it.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from analyzers.accounts import MAX_ID, Credentials, ResolvedUser, resolve_user
+from analyzers.accounts import MAX_ID, ResolvedUser, resolve_user
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Outcome, Stage, State, Step, show
 from analyzers.handover import MAX_HANDOVERS, Refusal, Surroundings, hand_over
 from analyzers.kernel import Execution, execute
 from analyzers.loader import LoadResult, Process, load
+from analyzers.lookup import STRERROR, Failed, clean, go_quote, look_up
 from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
-from analyzers.rootfs import Node, Resolution, Rootfs
+from analyzers.rootfs import Resolution, Rootfs
 from analyzers.trail import attempt, show_path
 
 DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ROOTFS = "<rootfs>"
 """Stands in messages for the directory on the host where the engine mounts the root."""
-_SHOWN_ATTEMPTS = 64
-_NOT_A_DIRECTORY_HINT = (
-    ": unknown: Are you trying to mount a directory onto a file (or vice-versa)? "
-    "Check if the specified host path exists and is the expected type"
-)
-STRERROR = {
-    "E2BIG": "argument list too long",
-    "EACCES": "permission denied",
-    "EINVAL": "invalid argument",
-    "EIO": "input/output error",
-    "ELIBBAD": "accessing a corrupted shared library",
-    "ELOOP": "too many levels of symbolic links",
-    "ENAMETOOLONG": "file name too long",
-    "ENOENT": "no such file or directory",
-    "ENOEXEC": "exec format error",
-    "ENOTDIR": "not a directory",
-    "EPERM": "operation not permitted",
-}
-"""Go's words for an errno, which are the C library's in lower case."""
 SIGNAL_EXIT = {"SIGABRT": 139, "SIGBUS": 135, "SIGFPE": 136, "SIGILL": 132, "SIGKILL": 137, "SIGSEGV": 139}
 """Exit status of a container that a signal ends. Its first process ignores what it sends itself, so abort() goes on to an
 instruction that no program may execute, and that is SIGSEGV (signal(7), glibc `stdlib/abort.c`).
@@ -100,16 +81,6 @@ class _Context(NamedTuple):
     user: ResolvedUser
 
 
-class _Failed(NamedTuple):
-    """A failure before the process runs: the text, which also decides the exit code."""
-
-    message: bytes
-    cause: str
-    stage: Stage = Stage.CONFIG
-    subject: bytes = b""
-    culprit: bytes = b""
-
-
 def foretell_start(rootfs: Rootfs, config: ImageConfig, profile: HostProfile, overrides: Overrides) -> Start:
     """Follow the image's start to its first failure, or to its entry point."""
     steps: list[Step] = []
@@ -117,9 +88,9 @@ def foretell_start(rootfs: Rootfs, config: ImageConfig, profile: HostProfile, ov
     env, refused_env = environment(config.env, overrides.env, profile)
     spec = config.user if overrides.user is None else overrides.user
     where = (config.working_dir if overrides.working_dir is None else overrides.working_dir) or "/"
-    base = Start(state=State.FAILS, stage=Stage.CONFIG, argv=argv, env=env, cwd=_clean(_raw(where)))
+    base = Start(state=State.FAILS, stage=Stage.CONFIG, argv=argv, env=env, cwd=clean(_raw(where)))
     if not argv:
-        return _fail(base, steps, _Failed(b"no command specified", "config.no-command"))
+        return _fail(base, steps, Failed(b"no command specified", "config.no-command"))
 
     failed, rootfs = _settle_directory(rootfs, base.cwd, steps)
     if failed is not None:
@@ -130,9 +101,9 @@ def foretell_start(rootfs: Rootfs, config: ImageConfig, profile: HostProfile, ov
     if failed is not None:
         return _fail(base, steps, failed)
     if not base.cwd.startswith(b"/"):
-        return _fail(base, steps, _Failed(b"Cwd must be an absolute path", "config.working-dir-relative"))
+        return _fail(base, steps, Failed(b"Cwd must be an absolute path", "config.working-dir-relative"))
     if refused_env:
-        return _fail(base, steps, _Failed(b"error during container init: " + refused_env, "config.environment"))
+        return _fail(base, steps, Failed(b"error during container init: " + refused_env, "config.environment"))
     failed = _make_directory(rootfs, base.cwd)
     if failed is not None:
         return _fail(base, steps, failed)
@@ -147,9 +118,7 @@ def foretell_start(rootfs: Rootfs, config: ImageConfig, profile: HostProfile, ov
 
 def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
     creds = context.user.credentials(dac_override=context.profile.dac_override)
-    path, failed, unknown = look_up(
-        context.rootfs, context.argv[0], context.env, context.cwd, creds, context.profile, steps, go=True
-    )
+    path, failed, unknown = look_up(context.rootfs, context.argv[0], context.env, context.cwd, creds, context.profile, steps)
     if unknown:
         return _unknown(base, steps, unknown)
     if failed is not None:
@@ -177,8 +146,8 @@ def _run(context: _Context, base: Start, steps: list[Step]) -> Start:
 
 
 def _load(context: _Context, base: Start, steps: list[Step], executed: Execution, left: int = MAX_HANDOVERS) -> Start:
-    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62)."""
-    command = executed.interp is None and is_glibc_loader(context.rootfs, executed)
+    """S3 and S4, unless the program is static (K18, G61); a loader that is run as a command loads its argument (G62, M3)."""
+    command = executed.interp is None and is_loader(context.rootfs, executed)
     if executed.interp is None and not command:
         return _go_on(context, base, steps, executed, left)
     result = load_program(context.rootfs, executed, context.env, context.cwd, context.profile)
@@ -218,15 +187,15 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     return _load(context, base, steps, done, left - 1)
 
 
-def is_glibc_loader(rootfs: Rootfs, executed: Execution) -> bool:
-    """Whether the program that was executed is itself glibc's ld.so."""
+def is_loader(rootfs: Rootfs, executed: Execution) -> bool:
+    """Whether the program that was executed is itself the loader of glibc or musl."""
     facts = None if executed.program is None else rootfs.elf(executed.program)
-    return facts is not None and facts.loader is not None and facts.loader.family == "glibc"
+    return facts is not None and facts.loader is not None and facts.loader.family in ("glibc", "musl")
 
 
 def load_program(rootfs: Rootfs, executed: Execution, env: Sequence[bytes], cwd: bytes, profile: HostProfile) -> LoadResult:
     """The loader's part for a program that the kernel has mapped together with an interpreter."""
-    command = executed.interp is None and is_glibc_loader(rootfs, executed)
+    command = executed.interp is None and is_loader(rootfs, executed)
     interp = executed.program if command else executed.interp
     if executed.program is None or interp is None:
         raise ValueError("a static program has no loader")
@@ -257,7 +226,7 @@ def _end(
     )
 
 
-def _fail(base: Start, steps: Sequence[Step], failed: _Failed) -> Start:
+def _fail(base: Start, steps: Sequence[Step], failed: Failed) -> Start:
     ended = msgspec.structs.replace(base, subject=failed.subject or base.subject, culprit=failed.culprit)
     return _end(ended, steps, failed.stage, failed.cause, message=failed.message, exit_code=cli_exit(failed.message))
 
@@ -340,24 +309,19 @@ def _with_home(env: tuple[bytes, ...], user: ResolvedUser) -> tuple[bytes, ...]:
     return tuple(kept)
 
 
-def variable(env: Sequence[bytes], name: bytes) -> bytes | None:
-    """The value of `name`, None when it is not set."""
-    return next((item[len(name) + 1 :] for item in env if item.startswith(name + b"=")), None)
-
-
-def _settle_directory(rootfs: Rootfs, cwd: bytes, steps: list[Step]) -> tuple[_Failed | None, Rootfs]:
+def _settle_directory(rootfs: Rootfs, cwd: bytes, steps: list[Step]) -> tuple[Failed | None, Rootfs]:
     """C16, C17: the engine makes a missing working directory; only something else in its way is a failure."""
     found = rootfs.resolve(b"/" + cwd.lstrip(b"/"))
     tried = attempt(rootfs, "path", cwd, found)
-    failed: _Failed | None = None
+    failed: Failed | None = None
     if found.error == "ELOOP":
-        failed = _Failed(_too_many_links(found), "config.working-dir-unusable", subject=found.path)
+        failed = Failed(_too_many_links(found), "config.working-dir-unusable", subject=found.path)
     elif found.error == "ENOTDIR":
         text = f"lstat {ROOTFS}".encode() + _beyond(cwd, found) + b": not a directory"
-        failed = _Failed(text, "config.working-dir-unusable", subject=found.path)
+        failed = Failed(text, "config.working-dir-unusable", subject=found.path)
     elif found.node is not None and found.node.entry.kind != Kind.DIRECTORY:
         text = b"Cannot mkdir: " + cwd + b" is not a directory"
-        failed = _Failed(text, "config.working-dir-unusable", subject=found.path)
+        failed = Failed(text, "config.working-dir-unusable", subject=found.path)
         tried = attempt(rootfs, "path", cwd, found, Outcome.NOT_A_DIRECTORY)
     elif found.error == "ENOENT":
         tried = attempt(rootfs, "path", cwd, found, detail="made by the engine")
@@ -374,15 +338,15 @@ def _beyond(path: bytes, found: Resolution) -> bytes:
     return b"/" + found.path + b"/" + rest.partition(b"/")[0]
 
 
-def _make_directory(rootfs: Rootfs, cwd: bytes) -> _Failed | None:
+def _make_directory(rootfs: Rootfs, cwd: bytes) -> Failed | None:
     """runc makes the directory once more, below its own mounts."""
     landed = rootfs.landing(cwd.lstrip(b"/"))
     if landed.startswith(b"proc/"):
         text = b"error during container init: mkdir " + cwd + b": no such file or directory"
-        return _Failed(text, "config.working-dir-unusable")
+        return Failed(text, "config.working-dir-unusable")
     if landed.startswith(b"sys/"):
         text = b"error during container init: mkdir " + cwd + b": read-only file system"
-        return _Failed(text, "config.working-dir-unusable")
+        return Failed(text, "config.working-dir-unusable")
     return None
 
 
@@ -390,7 +354,7 @@ def _too_many_links(found: Resolution) -> bytes:
     return f"evalSymlinksInScope: too many links in {ROOTFS}/".encode() + found.path
 
 
-def _settle_user(rootfs: Rootfs, spec: str, steps: list[Step], profile: HostProfile) -> tuple[ResolvedUser, _Failed | None, str]:
+def _settle_user(rootfs: Rootfs, spec: str, steps: list[Step], profile: HostProfile) -> tuple[ResolvedUser, Failed | None, str]:
     """C18-C22, as dockerd does it: (user, failure, why unknown)."""
     attempts: list[Attempt] = []
     texts: list[bytes | None] = []
@@ -406,12 +370,12 @@ def _settle_user(rootfs: Rootfs, spec: str, steps: list[Step], profile: HostProf
         texts.append(text)
     if profile.engine == "containerd" and spec.count(":") > 1:
         steps.append(Step("user", spec, ok=False))
-        return ResolvedUser(), _Failed(_raw(f"invalid USER value {spec}"), "user.not-found", culprit=_raw(spec)), ""
+        return ResolvedUser(), Failed(_raw(f"invalid USER value {spec}"), "user.not-found", culprit=_raw(spec)), ""
     user = resolve_user(spec, *texts)
     if spec or user.error:
         steps.append(Step("user", spec, path=f"{user.uid}:{user.gid}", ok=not user.error, attempts=tuple(attempts)))
     if user.error:
-        return user, _Failed(_raw(_user_words(user.error, spec, profile)), _user_cause(user.error), culprit=_raw(spec)), ""
+        return user, Failed(_raw(_user_words(user.error, spec, profile)), _user_cause(user.error), culprit=_raw(spec)), ""
     return user, None, ""
 
 
@@ -420,19 +384,19 @@ def _needs_no_files(spec: str) -> bool:
     return (not user or user.isdigit()) and (not group or group.isdigit())
 
 
-def _read_accounts(rootfs: Rootfs, path: bytes, found: Resolution, spec: str) -> tuple[_Failed | None, bytes | None, bool]:
+def _read_accounts(rootfs: Rootfs, path: bytes, found: Resolution, spec: str) -> tuple[Failed | None, bytes | None, bool]:
     if found.error == "ELOOP":
-        return _Failed(_too_many_links(found), "user.files-unusable", subject=found.path), None, False
+        return Failed(_too_many_links(found), "user.files-unusable", subject=found.path), None, False
     if found.error == "ENOTDIR":
         text = f"lstat {ROOTFS}".encode() + _beyond(path, found) + b": not a directory"
-        return _Failed(text, "user.files-unusable", subject=found.path), None, False
+        return Failed(text, "user.files-unusable", subject=found.path), None, False
     if found.node is None:
         return None, None, False
     if found.node.entry.kind == Kind.DIRECTORY:
         user = spec.partition(":")[0] or "0"
         words = f"unable to find user {user}" if path == b"/etc/passwd" else f"unable to find groups for spec {user}"
         text = f"{words}: read {ROOTFS}{show_path(found.path)}: is a directory".encode()
-        return _Failed(text, "user.files-unusable", subject=found.path), None, False
+        return Failed(text, "user.files-unusable", subject=found.path), None, False
     text_bytes = rootfs.text(found.node)
     if text_bytes is None and not found.node.entry.size:
         text_bytes = b""
@@ -454,7 +418,7 @@ def _user_words(error: str, spec: str, profile: HostProfile) -> str:
     return "no users found" if error.startswith("unable to find user") else error.partition(": no matching")[0]
 
 
-def _second_user(rootfs: Rootfs, user: ResolvedUser) -> tuple[ResolvedUser, _Failed | None]:
+def _second_user(rootfs: Rootfs, user: ResolvedUser) -> tuple[ResolvedUser, Failed | None]:
     """runc resolves the numbers once more inside the container; HOME comes from there (C8)."""
     texts = []
     for path in (b"/etc/passwd", b"/etc/group"):
@@ -463,140 +427,8 @@ def _second_user(rootfs: Rootfs, user: ResolvedUser) -> tuple[ResolvedUser, _Fai
     again = resolve_user(f"{user.uid}:{user.gid}", *texts)
     error = again.error or ("invalid argument" if MAX_ID * 2 + 1 in (user.uid, user.gid) else "")
     if error:
-        return user, _Failed(f"unable to setup user: {error}".encode(), "user.out-of-range")
+        return user, Failed(f"unable to setup user: {error}".encode(), "user.out-of-range")
     return user._replace(home=again.home), None
-
-
-# -- lookup (C10-C13) --
-
-
-def look_up(
-    rootfs: Rootfs,
-    name: bytes,
-    env: Sequence[bytes],
-    cwd: bytes,
-    creds: Credentials,
-    profile: HostProfile,
-    steps: list[Step],
-    *,
-    go: bool,
-) -> tuple[bytes, _Failed | None, str]:
-    """Go's LookPath inside the container: (path to execute, failure, why unknown)."""
-    if b"/" in name:
-        return _look_at(rootfs, name, cwd, creds, profile, steps)
-    attempts: list[Attempt] = []
-    hidden = ""
-    for element in (variable(env, b"PATH") or b"").split(b":") if variable(env, b"PATH") else ():
-        candidate = _join(element or b".", name)
-        found = rootfs.resolve(candidate, cwd=cwd, creds=creds)
-        outcome = _unacceptable(rootfs, found)
-        if len(attempts) < _SHOWN_ATTEMPTS:
-            attempts.append(attempt(rootfs, "PATH", candidate, found, outcome))
-        if found.unknown and not hidden:
-            hidden = f"a layer that was not wholly read may hold {show_path(candidate)}"
-        if found.node is None or outcome is not None:
-            continue
-        layer = rootfs.layer_of(found.node)
-        if not candidate.startswith(b"/"):
-            steps.append(Step("lookup", show(name), ok=False, attempts=tuple(attempts)))
-            text = b"exec: " + go_quote(name) + b": cannot run executable found relative to current directory"
-            return b"", _Failed(text, "path.relative-element", Stage.LOOKUP, found.path, name), ""
-        steps.append(Step("lookup", show(name), path=show_path(found.path), attempts=tuple(attempts), layer=layer))
-        return candidate, _eaccess(rootfs, found.node, candidate, creds), hidden
-    steps.append(Step("lookup", show(name), ok=False, attempts=tuple(attempts)))
-    text = b"exec: " + go_quote(name) + b": executable file not found in $PATH"
-    return b"", _Failed(text, "path.not-found", Stage.LOOKUP, b"", name), hidden
-
-
-def _look_at(
-    rootfs: Rootfs, name: bytes, cwd: bytes, creds: Credentials, profile: HostProfile, steps: list[Step]
-) -> tuple[bytes, _Failed | None, str]:
-    found = rootfs.resolve(name, cwd=cwd, creds=creds)
-    outcome = _unacceptable(rootfs, found)
-    tried = attempt(rootfs, "entrypoint", name, found, outcome)
-    ok = found.node is not None and outcome is None
-    layer = None if found.node is None else rootfs.layer_of(found.node)
-    path = show_path(found.path) if ok else ""
-    steps.append(Step("lookup", show(name), path=path, ok=ok, attempts=(tried,), layer=layer if ok else None))
-    unknown = f"a layer that was not wholly read may hold {show_path(name)}" if found.unknown else ""
-    start = b"exec: " + go_quote(name) + b": "
-    if b"\0" in name:
-        text = start + b"stat " + name + b": invalid argument"
-        return b"", _Failed(text, "path.absent", Stage.LOOKUP, b"", name), unknown
-    if found.error:
-        text = start + b"stat " + name + b": " + STRERROR[found.error].encode()
-        if found.error == "ENOTDIR":
-            text += _NOT_A_DIRECTORY_HINT.encode()
-        cause = {"ELOOP": "path.loop", "EACCES": "path.directory-closed"}.get(found.error, "path.absent")
-        return b"", _Failed(text, cause, Stage.LOOKUP, found.path, name), unknown
-    if outcome is Outcome.DIRECTORY:
-        old = profile.runc_version < (1, 2)
-        words = b"permission denied" if old else b"is a directory: permission denied"
-        return b"", _Failed(start + words, "path.is-directory", Stage.LOOKUP, found.path, name), unknown
-    if outcome is not None:
-        return b"", _Failed(start + b"permission denied", "path.not-executable", Stage.LOOKUP, found.path, name), unknown
-    return name, _eaccess(rootfs, found.node, name, creds), unknown
-
-
-def _unacceptable(rootfs: Rootfs, found: Resolution) -> Outcome | None:
-    """Go 1.19's findExecutable looks at the mode bits alone."""
-    if found.node is None:
-        return None
-    if found.node.entry.kind == Kind.DIRECTORY:
-        return Outcome.DIRECTORY
-    return None if found.node.entry.mode & 0o111 else Outcome.NOT_EXECUTABLE
-
-
-def _eaccess(rootfs: Rootfs, node: Node | None, path: bytes, creds: Credentials) -> _Failed | None:
-    """runc's own check after Go's: faccessat with the container's credentials (C13)."""
-    if node is None or rootfs.may_execute(node, creds):
-        return None
-    return _Failed(b"exec " + path + b": permission denied", "path.not-executable", Stage.LOOKUP, node.path, path)
-
-
-# -- Go's words --
-
-
-_GO_ESCAPES = {
-    0x07: "\\a",
-    0x08: "\\b",
-    0x09: "\\t",
-    0x0A: "\\n",
-    0x0B: "\\v",
-    0x0C: "\\f",
-    0x0D: "\\r",
-    0x22: '\\"',
-    0x5C: "\\\\",
-}
-
-
-def go_quote(raw: bytes) -> bytes:
-    """Go's strconv.Quote."""
-    out = []
-    for character in raw.decode("utf-8", "surrogateescape"):
-        code = ord(character)
-        if code in _GO_ESCAPES:
-            out.append(_GO_ESCAPES[code])
-        elif 0xDC80 <= code <= 0xDCFF:
-            out.append(f"\\x{code - 0xDC00:02x}")
-        elif character.isprintable():
-            out.append(character)
-        elif code < 0x20 or code == 0x7F:
-            out.append(f"\\x{code:02x}")
-        else:
-            out.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return ('"' + "".join(out) + '"').encode()
-
-
-def _join(directory: bytes, name: bytes) -> bytes:
-    """Go's filepath.Join: cleaned, an empty name leaves the directory."""
-    return _clean(directory + b"/" + name if name else directory)
-
-
-def _clean(path: bytes) -> bytes:
-    """Go's filepath.Clean."""
-    cleaned = posixpath.normpath(path)
-    return cleaned[1:] if cleaned.startswith(b"//") else cleaned
 
 
 def _raw(text: str) -> bytes:

@@ -195,9 +195,11 @@ class Daemon:
         await ledger.persist(lambda: ledger.store.keep_sources(names))
         await ledger.persist(lambda: ledger.work.keep_kinds([JUDGE, *self.telling.kinds, *map(examine_kind, names)]))
         freed = await ledger.persist(ledger.work.reconcile)
-        await ledger.persist(lambda: ledger.recall(names, self.settings.profile))
+        wanted = await self._to_watch(self.settings)
+        # What is configured and not there now keeps its rows in the store, but nobody vouches for them: they are not shown.
+        await ledger.persist(lambda: ledger.recall(wanted, self.settings.profile))
         log.info("daemon start", version=version(), names=len(ledger.fleet), unfinished=freed)
-        await self._follow(group, await self._to_watch(self.settings))
+        await self._follow(group, wanted)
         self.vitals.starting, self.vitals.began_at = "", time.monotonic()
         group.create_task(self.examining.run())
         async with asyncio.TaskGroup() as own:

@@ -66,6 +66,14 @@ class Attempted(msgspec.Struct, frozen=True):
     duration_seconds: float = 0.0
 
 
+class _Turn:
+    """Names with one digest, one after another."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
 class Examining:
     """Runs jobs until it is told to stop. `sources` is looked at anew for each job."""
 
@@ -85,7 +93,7 @@ class Examining:
         self._settings = settings
         self._platforms = platforms
         self._running: dict[asyncio.Task[None], str] = {}
-        self._digests: dict[tuple[str, str], asyncio.Lock] = {}
+        self._digests: dict[tuple[str, str], _Turn] = {}
         self._stopping = False
         self.board = Board()
         """What is being examined at the moment."""
@@ -198,13 +206,15 @@ class Examining:
         if not digest:
             yield
             return
-        lock = self._digests.setdefault((source, digest), asyncio.Lock())
+        turn = self._digests.setdefault((source, digest), _Turn())
+        turn.users += 1
         try:
-            async with lock:
+            async with turn.lock:
                 yield
         finally:
-            if not lock.locked():
-                self._digests.pop((source, digest), None)
+            turn.users -= 1
+            if not turn.users:
+                del self._digests[source, digest]
 
     async def _copy_known(self, sighting: Sighting) -> bool:
         """Another name with the same digest was examined: its rows are this name's too, without any request (hostile 60)."""

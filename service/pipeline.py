@@ -289,7 +289,8 @@ class Sink:
         second = index in self.again
         try:
             outcome = await self._examiner.pool.layer(
-                chunks, layer.media_type, digest=layer.digest, known_ranges=self._ranges.get(index, b""),
+                chunks, layer.media_type, digest=layer.digest, size_bytes=layer.size_bytes,
+                known_ranges=self._ranges.get(index, b""),
                 progress=lambda done: self._visit.tell(index, done, "reading"),
             )  # fmt: skip
         except Rejected as refusal:

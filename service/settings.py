@@ -83,7 +83,7 @@ class Workers(msgspec.Struct, frozen=True):
     """The processes that parse what images contain, and what the kernel holds each of them to."""
 
     parallel: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Layers read at a time; 0 is one a processor. One more worker judges."""
+    """Layers read at a time; 0 is one a processor. One more worker judges, and one reads small layers past waiting big ones."""
     memory_bytes: Annotated[int, Meta(ge=64 * MIB)] = 512 * MIB
     """Resident memory at which a worker is killed; the image it held is not analysed for that reason."""
     address_space_bytes: Annotated[int, Meta(ge=256 * MIB)] = 1 * GIB

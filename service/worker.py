@@ -1,7 +1,8 @@
 """A pool of worker processes: bytes of images go in, facts and reports come out, and a death is an outcome.
 
 Knows frames and processes; refuses to know what is in them. A worker serves one request at a time. Streams (layers,
-archives) may occupy `parallel` workers; one more serves judging, so that a slow download never holds up a verdict.
+archives) may occupy `parallel` workers; one more serves judging, so that a slow download never holds up a verdict, and one
+more takes small layers past waiting ones, so that a big image holds up no small one (hostile I3).
 The pipe to a worker is the only buffer between a source and its reader: a fast source waits (hostile.md, posture).
 """
 
@@ -39,6 +40,8 @@ LEAVE_SECONDS = 2.0
 START_SECONDS = 30.0
 MAX_ANSWER_BYTES = 256 << 20
 """All parts of one answer; nothing honest comes near, since facts are packed."""
+SMALL_BYTES = 4 << 20
+"""A layer up to this size is read beside the big ones when all of their workers are taken."""
 Waited = TypeVar("Waited")
 
 Sections = Mapping[str, Sequence[bytes]]
@@ -227,7 +230,8 @@ class Pool:
         self._limits = limits or Limits()
         self._parallel = settings.parallel or os.cpu_count() or 1
         self._streams = asyncio.Semaphore(self._parallel)
-        self._slots = asyncio.Semaphore(self._parallel + 1)
+        self._small = asyncio.Semaphore(1)
+        self._slots = asyncio.Semaphore(self._parallel + 2)
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -272,17 +276,20 @@ class Pool:
         media_type: str = "",
         *,
         digest: str = "",
+        size_bytes: int = 0,
         known_ranges: bytes = b"",
         progress: Callable[[int], None] | None = None,
     ) -> LayerOutcome:
         """One pass over one layer. Raises Rejected, WorkerDied, and whatever `chunks` raises.
 
-        `digest`: what `chunks` are checked against as they are drawn (blobs.verified); empty: the worker says what it is.
+        `size_bytes`: of the blob, 0 when unknown. `digest`: what `chunks` are checked against as they are drawn
+        (blobs.verified); empty: the worker says what it is.
         After a refusal the rest of `chunks` is still drawn, so that a stream whose digest does not hold says so
         (hostile 37: corrupt and verified is final, corrupt and unverified is tried again).
         """
         request = frames.ReadLayer(media_type, self._limits, known_ranges, digest)
-        async with self._streams, self._worker(()) as process:
+        small = 0 < size_bytes <= SMALL_BYTES and self._streams.locked()
+        async with self._small if small else self._streams, self._worker(()) as process:
             answer, parts = await self._stream(process, request, chunks, progress)
         if not isinstance(answer, frames.LayerRead):
             raise WorkerDied("protocol")
@@ -503,12 +510,12 @@ class Pool:
         try:
             async with asyncio.timeout(START_SECONDS):
                 hello = await process.receive_reply(_Parts())
-        except TimeoutError:
+        except (TimeoutError, WorkerDied) as error:
+            # What kills a worker before it has seen a byte of an image is not that image's fault.
             process.kill("start")
-            raise WorkerDied("start") from None
-        finally:
-            if process.child.returncode is not None:
-                log.warning("worker start failed", last_words=process.last_words)
+            self._exits["start"] = self._exits.get("start", 0) + 1
+            log.warning("worker start failed", error=str(error), last_words=process.last_words)
+            raise WorkerDied("start") from error
         if not isinstance(hello, frames.Hello):
             process.kill("protocol")
             raise WorkerDied("protocol")

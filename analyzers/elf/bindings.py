@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import groupby, repeat
+from operator import eq
 from typing import NamedTuple
 
 from analyzers.elf.dynamic import DT_MIPS_GOTSYM, DT_MIPS_SYMTABNO, Dynamic
@@ -55,7 +56,10 @@ def runs_of(infos: array[int]) -> list[Run]:
     """The r_info of one block, run by run."""
     alike = leading_run(infos)
     runs = [(infos[0], alike)] if alike else []
-    return runs + [(info, len(list(group))) for info, group in groupby(infos[alike:])]
+    rest = infos[alike:]
+    if any(map(eq, rest, rest[1:])):
+        return runs + [(info, len(list(group))) for info, group in groupby(rest)]
+    return runs + list(zip(rest, repeat(1)))
 
 
 def leading_run(infos: array[int]) -> int:
@@ -112,8 +116,7 @@ def collect_bindings(
         defects.add("relocation-limit")
         return Bindings()
     own: dict[bytes, int] = {}
-    known: dict[int, int] = {0: 0}
-    known.update((symbol, place + 1) for symbol, place in table.import_at.items())
+    known = {0: 0, **{symbol: at + 1 for symbol, at in table.import_at.items()}}
     kinds: dict[int, int] = {}
     symbols, indexes, counts = array("I"), bytearray(), array("I")
     plt_runs = 0

@@ -7,7 +7,6 @@ lookup could find it (G47): GNU hash first, else the System V one. Tables are re
 
 from __future__ import annotations
 
-import contextlib
 from array import array
 from typing import NamedTuple
 
@@ -166,12 +165,8 @@ def read_symbols(
 
 def plt_symbols(columns: Columns, reach: bytearray, machine: int) -> list[int]:
     """Undefined functions with an address, which a program linked to a fixed place gives its PLT entries (G47, M23)."""
-    found, index = [], -1
-    with contextlib.suppress(ValueError):
-        while True:
-            index = columns.sections.index(0, index + 1)
-            if reach[index] and columns.values[index]:
-                found.append(index)
+    undefined = [index for index, section in enumerate(columns.sections) if not section]
+    found = [index for index in undefined if reach[index] and columns.values[index]]
     if machine == EM_MIPS:
         found = [index for index in found if columns.others[index] & STO_MIPS_PLT]
     return [index for index in found if FINDABLE[columns.infos[index]] and columns.infos[index] & 15 != STT_TLS]

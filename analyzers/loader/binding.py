@@ -12,7 +12,8 @@ from itertools import compress, repeat
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts, SymbolFlag
-from analyzers.loader.linkmap import Mapped
+from analyzers.loader.linkmap import Mapped, Signalled
+from analyzers.loader.machines import unknown_relocation
 from analyzers.loader.symbols import (
     Offered,
     Reference,
@@ -187,6 +188,11 @@ class Scope:
                     if resolver.fatal or resolver.crash:
                         line = resolver.line if resolver.fatal else b""
                         return Bound((), tuple(later), line, resolver.crash, mapped, tuple(warnings))
+            bad = unknown_relocation(mapped.facts, now=eager) if not unbound else b""
+            # In DT_JMPREL a strange type is noticed without a look-up, which the missing symbols may come from.
+            if bad and (not missing or b"PLT" in bad):
+                line = Signalled(mapped.name, bad).line(self._program)
+                return Bound((), tuple(later), line, "", mapped, tuple(warnings))
             unbound += [Unbound(mapped, reference) for reference in missing]
             if not eager:
                 later += [Unbound(mapped, reference) for reference in self._missing(mapped, table.calls)]

@@ -17,7 +17,7 @@ from analyzers.loader.glibc_open import Files
 from analyzers.loader.glibc_search import Search
 from analyzers.loader.glibc_settings import Environment, drop_comments, parse_command, read_environment
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
-from analyzers.loader.machines import machine_of, x86_isa
+from analyzers.loader.machines import EM_386, EM_486, EM_X86_64, machine_of, x86_isa
 from analyzers.loader.order import relocation_order
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 from analyzers.loader.search import Origin, split_list
@@ -211,10 +211,10 @@ class Loading:
 
     def _refuse_cpu(self) -> bytes:
         """A loader built for a CPU level above the host's (G51)."""
-        host, wanted = x86_isa(self._process.profile.x86_level), self._loader.x86_isa_needed
-        if self._loader.machine != 62 or self._release < (2, 33) or not wanted & ~host:
+        lacking = self._loader.x86_isa_needed & ~x86_isa(self._process.profile.x86_level)
+        level = next((level for level in (2, 3, 4) if lacking >> (level - 1) & 1), 0)
+        if self._loader.machine != EM_X86_64 or self._release < (2, 33) or not level:
             return b""
-        level = next(level for level in (2, 3, 4, 5) if (wanted & ~host) >> (level - 1) & 1)
         return b"Fatal glibc error: CPU does not support x86-64-v%d" % level
 
     # -- preloads and auditors (rtld.c do_preload, handle_preload_list, load_audit_module) --
@@ -296,7 +296,7 @@ class Loading:
 
     def _refuse_isa(self, order: list[Mapped]) -> bytes:
         """dl_isa_level_check, from the end of the sorted list (G50)."""
-        if self._loader.machine not in (3, 6, 62) or self._release < (2, 33):
+        if self._loader.machine not in (EM_386, EM_486, EM_X86_64) or self._release < (2, 33):
             return b""
         host = x86_isa(self._process.profile.x86_level)
         for mapped in order:

@@ -108,6 +108,33 @@ def fits(loader: ElfFacts, facts: ElfFacts) -> bool:
     return machine == loader.machine
 
 
+# Relocation types that dl-machine.h knows, and those that may wait in DT_JMPREL; other machines are not judged by them.
+_RELOCATIONS: dict[int, tuple[frozenset[int], frozenset[int]]] = {
+    EM_X86_64: (frozenset((0, 1, 2, 5, 6, 7, 8, 10, 16, 17, 18, 32, 33, 36, 37, 38)), frozenset((7, 36, 37))),
+    EM_386: (frozenset((0, 1, 2, 5, 6, 7, 8, 14, 35, 36, 37, 38, 41, 42)), frozenset((7, 41, 42))),
+    EM_AARCH64: (frozenset((0, 256, 257, 258, *range(1024, 1033))), frozenset((1026, 1031, 1032))),
+}
+
+
+def unknown_relocation(facts: ElfFacts, *, now: bool) -> bytes:
+    """_dl_reloc_bad_type's words for a relocation that the loader does not know; empty when it knows all (G52)."""
+    if facts.machine not in _RELOCATIONS:
+        return b""
+    known, waiting = _RELOCATIONS[facts.machine]
+    for types, allowed, words in (
+        (facts.relocation_types, known, b"unexpected reloc type 0x"),
+        (
+            facts.plt_relocation_types,
+            known if now else waiting,
+            b"unexpected reloc type 0x" if now else b"unexpected PLT reloc type 0x",
+        ),
+    ):
+        for kind in types:
+            if kind not in allowed:
+                return words + (b"%08x" if kind > 0xFF and facts.bits == 64 else b"%02x") % kind
+    return b""
+
+
 def x86_isa(level: int) -> int:
     """Bits of GNU_PROPERTY_X86_ISA_1 that a CPU of this level has."""
     return (1 << level) - 1

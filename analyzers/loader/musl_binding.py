@@ -17,7 +17,7 @@ from analyzers.loader.symbols import relocation_runs
 from analyzers.rootfs import Node, Rootfs
 
 MAX_LINES = 4096
-"""Lines that are kept; a C++ program without its library gets one for every virtual table."""
+"""Lines that are kept, and steps; a C++ program without its library gets a line for every virtual table."""
 _INVISIBLE = int(SymbolFlag.HIDDEN_VERSION | SymbolFlag.IFUNC | SymbolFlag.VALUELESS)
 _WEAK, _TLS = int(SymbolFlag.WEAK), int(SymbolFlag.TLS)
 _START, _CALL, _COPY = int(SymbolFlag.START), int(SymbolFlag.CALL), int(SymbolFlag.COPY)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from analyzers.facts import ElfFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
-from analyzers.loader.musl_binding import Bound, bind, is_another_libc, near_misses, parse_version
+from analyzers.loader.musl_binding import MAX_LINES, Bound, bind, is_another_libc, near_misses, parse_version
 from analyzers.loader.musl_files import Mapped, fixed_range, map_file
 from analyzers.loader.musl_search import (
     NAME_MAX,
@@ -104,6 +104,8 @@ class Loading:
         self._inodes: dict[tuple[int, bytes], Object] = {}
         self._told: set[bytes] = set()
         """Names that a step was made for and that need no second one."""
+        self._tried: tuple[Attempt, ...] = ()
+        """Of the last request."""
 
     @property
     def ended(self) -> bool:
@@ -132,10 +134,10 @@ class Loading:
 
     def _missing(self, name: bytes, asking: Object) -> None:
         words = STRERROR[self.searcher.errno].encode()
-        self.lines.append(b"Error loading shared library " + name + b": " + words + b" (needed by " + asking.name + b")")
+        if len(self.lines) < MAX_LINES:
+            self.lines.append(b"Error loading shared library " + name + b": " + words + b" (needed by " + asking.name + b")")
         if self.failure is None:
-            tried = self.steps[-1].attempts
-            outcomes = [each.outcome for each in tried]
+            outcomes = [each.outcome for each in self._tried]
             reason = next((_REASONS[each] for each in outcomes if each in _REASONS), None)
             if reason is None:
                 found = any(each in (Outcome.NOT_ELF, Outcome.TOO_SHORT, Outcome.UNUSABLE) for each in outcomes)
@@ -153,7 +155,7 @@ class Loading:
         bound = self.bound = bind(self.process.rootfs, self.objects, self.itself, version)
         self.searcher.unknown = bound.unknown
         self.crash = bound.crash
-        self.lines += bound.lines
+        self.lines += bound.lines[: MAX_LINES - len(self.lines)]
         problem = bound.problem
         if problem is not None and self.failure is None:
             foreign = problem.owner.facts.machine != self.loader.machine
@@ -271,6 +273,9 @@ class Loading:
         if found is not None and name in self._told:
             return found
         self._told.add(name)
+        self._tried = tuple(trail.attempts)
+        if len(self.steps) >= MAX_LINES:
+            return found
         node = None if found is None else found.node
         self.steps.append(
             Step(
@@ -279,7 +284,7 @@ class Loading:
                 "LD_PRELOAD" if needed_by is None else needed_by.shown,
                 "" if node is None else show_path(node.path),
                 found is not None,
-                tuple(trail.attempts),
+                self._tried,
                 None if node is None else self.process.rootfs.layer_of(node),
             )
         )
@@ -352,13 +357,20 @@ def path_file(loader: ElfFacts, interp: Node) -> bytes:
     """The path file's name as compiled in; where the file does not tell, by its usual name or its machine (A1)."""
     if loader.loader is not None and loader.loader.path_file:
         return loader.loader.path_file
+    return b"/etc/ld-musl-" + architecture_of(loader, interp) + b".path"
+
+
+def architecture_of(loader: ElfFacts, interp: Node) -> bytes:
+    """LDSO_ARCH, by the compiled in path file, the file's usual name, or its machine (A1)."""
+    said = b"" if loader.loader is None else loader.loader.path_file.rpartition(b"/")[2]
     base = interp.path.rpartition(b"/")[2]
+    if said.startswith(b"ld-musl-") and said.endswith(b".path"):
+        return said[8:-5]
     if base.startswith(b"ld-musl-") and base.endswith(b".so.1"):
-        arch = base[8:-5]
-    else:
-        arch = _ARCHITECTURES.get(loader.machine, b"unknown")
-        if loader.machine == 40 and loader.flags & 0x400:
-            arch += b"hf"
-        if loader.machine == 21 and loader.little:
-            arch += b"le"
-    return b"/etc/ld-musl-" + arch + b".path"
+        return base[8:-5]
+    arch = _ARCHITECTURES.get(loader.machine, b"unknown")
+    if loader.machine == 40 and loader.flags & 0x400:
+        arch += b"hf"
+    if loader.machine == 21 and loader.little:
+        arch += b"le"
+    return arch

@@ -135,7 +135,7 @@ def test_h034_many_empty_members_cost_linear_time_and_are_capped() -> None:
 
     inflate(empty * 100)
     small, large = seconds(3_000), seconds(30_000)
-    assert large < 40 * max(small, 0.01), "ten times the members cost far more than ten times the time"
+    assert large < 60 * max(small, 0.02), "ten times the members cost far more than ten times the time"
     assert code(empty * 1001, Limits(gzip_members=1000)) == "too-many-members"
     assert code(skippable(b"") * 1001, Limits(zstd_frames=1000)) == "too-many-members"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import re
 import struct
@@ -51,7 +52,7 @@ def program() -> bytes:
     return compiled("x86_64-linux-gnu.2.28", PROGRAM).read_bytes()
 
 
-def quick(data: bytes, seconds: float = 1.0) -> ElfResult:
+def quick(data: bytes, seconds: float = 5.0) -> ElfResult:
     begin = time.process_time()
     result = read_elf(data)
     assert time.process_time() - begin < seconds
@@ -376,6 +377,7 @@ def test_h096_odd_kinds_of_elf_are_recorded_for_what_they_are() -> None:
     assert facts.needed == read_elf(program()).facts.needed
 
 
+MUTANTS = 20_000 if os.environ.get("ENOENT_TEST_FULL") else 700
 MUTATIONS: tuple[Callable[[random.Random, bytearray], None], ...] = (
     lambda dice, data: data.__setitem__(dice.randrange(len(data)), dice.randrange(256)),
     lambda dice, data: data.__setitem__(dice.randrange(min(len(data), 1200)), dice.choice((0, 1, 0x7F, 0x80, 0xFF))),
@@ -386,27 +388,23 @@ MUTATIONS: tuple[Callable[[random.Random, bytearray], None], ...] = (
 
 
 def test_h097_seeded_mutants_of_real_files_never_raise_nor_linger() -> None:
-    """Four seconds of mutants: 0 uncaught, 0 slow; feeding in pieces gives what reading whole gives."""
+    """0 uncaught, none beyond the five seconds of row 97; feeding in pieces gives what reading whole gives."""
     seeds = [library(target).read_bytes() for target in TARGETS]
     seeds += [sample(), program(), LOADER.read_bytes(), Path("/bin/ls").read_bytes()]
     dice = random.Random(97)
-    end = time.monotonic() + 4
-    count = 0
-    while time.monotonic() < end:
+    for count in range(MUTANTS):
         data = bytearray(dice.choice(seeds))
         for _ in range(dice.choice((1, 1, 2, 4, 16))):
             if len(data) > 128:
                 dice.choice(MUTATIONS)(dice, data)
         begin = time.process_time()
         result = read_elf(bytes(data))
-        assert time.process_time() - begin < 1
-        count += 1
+        assert time.process_time() - begin < 5
         if count % 16 == 0:
             reader = ElfReader(len(data))
             reader.feed(data)
             assert reader.finish() == result
             assert msgspec.msgpack.decode(msgspec.msgpack.encode(result.facts), type=ElfFacts) == result.facts
-    assert count > 500
 
 
 @pytest.mark.skipif(not LOADER.exists(), reason="no glibc loader here")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import msgspec
 import pytest
 
@@ -16,11 +19,12 @@ from tests.conftest import absent
 from tests.make.elves import ToolAbsent
 from tests.make.glibc_cache_cases import CACHES
 from tests.make.glibc_cases import ABSENT, LIB, LOADER, Case, foretell, lib, prog, v
+from tests.make.glibc_cases import elf as elf_of
 from tests.make.glibc_command_cases import COMMANDS
 from tests.make.glibc_loaders import RELEASES, loader_of, release_of
 from tests.make.glibc_search_cases import SEARCH
 from tests.make.glibc_start_cases import LIBC, MAPPING, PRELOADS, VERSIONS
-from tests.make.glibc_symbol_cases import SYMBOLS
+from tests.make.glibc_symbol_cases import LAZY, SYMBOLS, V1, user_of
 from tests.make.layers import file, folder
 from tests.make.views import Item, elf, elf_facts, layer
 
@@ -247,3 +251,29 @@ def test_g51_a_loader_built_for_a_better_cpu() -> None:
     start = start_of(image, profile=HostProfile(x86_level=1))
     assert (start.message, start.exit_code) == (b"Fatal glibc error: CPU does not support x86-64-v2", 127)
     assert start_of(image).state is State.STARTS
+
+
+# -- bytes that nobody linked --
+
+
+def test_no_bytes_of_a_program_library_or_loader_make_the_emulation_fail() -> None:
+    library = elf_of("libw.so", shared=LIB, source="int foo(void) { return 1; } int bar, *p = &bar;", script=V1, runpath="/a")
+    models = {
+        "x": user_of(library),
+        "a/libv.so": library,
+        "a/libw.so": lib("libw.so", source=LAZY, runpath="$ORIGIN/../a").content,
+    }
+    loader = with_loader()[LOADER].content
+    dice = random.Random(97)
+    states = Counter[State]()
+    for _ in range(400):
+        items: dict[str, Item] = {name: file(content, 0o755) for name, content in models.items()}
+        name = dice.choice([*models, *models, LOADER])
+        data = bytearray(loader if name == LOADER else models[name])
+        for _ in range(dice.randint(1, 6)):
+            reach = len(data) if dice.random() < 0.3 else min(len(data), 0x1000)
+            data[dice.randrange(reach)] = dice.choice((0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)))
+        items[name] = file(bytes(data), 0o755)
+        states[start_of(layer({LOADER: file(loader, 0o755), **items})).state] += 1
+    assert states[State.FAILS] > 10
+    assert states[State.STARTS] > 10

@@ -12,7 +12,7 @@ from analyzers.accounts import Credentials
 from analyzers.facts import Coverage, Kind, LoaderFacts, Segment, Unread
 from analyzers.finding import Reason, State
 from analyzers.loader.musl_binding import MAX_LINES, large_file_name, parse_version
-from analyzers.loader.musl_search import split_preload
+from analyzers.loader.musl_search import SHOWN_ATTEMPTS, split_preload
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Rootfs
 from analyzers.start import NO_OVERRIDES, foretell_start
@@ -102,6 +102,14 @@ def test_so_many_lines_are_kept() -> None:
     assert result.unbound == (("/app/main", "f", ""),)
 
 
+def test_so_many_missing_libraries_are_told() -> None:
+    missing = tuple(f"l{number}" for number in range(MAX_LINES - 1000))
+    result = started(root({"app/main": main("liba.so", *missing, **calling("f")), "lib/liba.so": library(*missing)}))
+    assert len(result.lines) == MAX_LINES
+    assert len(result.steps) <= MAX_LINES + SHOWN_ATTEMPTS
+    assert result.wanted == b"l0"
+
+
 def test_a_fifo_is_waited_for_for_ever() -> None:
     result = started(root({"app/main": main("liba.so"), "lib/liba.so": fifo()}))
     assert (result.ok, result.lines, result.exit_code, result.crash) == (False, (), None, "")
@@ -130,7 +138,7 @@ def test_a_layer_that_was_not_wholly_read_may_hold_the_library() -> None:
     assert "not wholly read may hold" in result.unknown
 
 
-@pytest.mark.parametrize("path", ["lib/liba.so", "etc/ld-musl-x86_64.path"])
+@pytest.mark.parametrize("path", ["lib/liba.so", "etc/ld-musl-x86_64.path", "app/main", LOADER[1:]])
 def test_a_file_that_was_not_read_decides_nothing(path: str) -> None:
     items = {"app/main": main("liba.so"), "lib/liba.so": library(), "etc/ld-musl-x86_64.path": file("/lib")}
     facts = layer({LOADER[1:]: musl(), **items}, unread=(Unread(path.encode(), "text-too-large"),))

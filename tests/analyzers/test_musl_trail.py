@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from analyzers.finding import Outcome, Reason
+from analyzers.linkage import list_objects
 from analyzers.loader.musl_search import SHOWN_ATTEMPTS
-from tests.analyzers.musl_starts import USER, calling, details, library, main, root, started, tried
+from tests.analyzers.musl_starts import LOADER, USER, calling, details, library, main, root, started, tried
 from tests.make.synthetic import IFUNC, Symbol
 from tests.make.views import Item, file, folder
+from tests.oracle.musl_roots import config_of
 
 
 def test_every_place_is_told_in_the_order_it_was_looked_at() -> None:
@@ -118,3 +120,10 @@ def test_where_a_crash_comes_from_is_told() -> None:
     result = started(root(items))
     assert (result.crash, result.exit_code, result.reason) == ("SIGSEGV", None, Reason.OTHER)
     assert "hash table" in details(result, "liba.so")[-1]
+
+
+def test_every_needed_name_has_a_place_in_the_listing() -> None:
+    """Reserved names are all the loader itself."""
+    items = {"app/main": main("libc.so.6", "libm.so.6", "liba.so", "libgone.so"), "lib/liba.so": library()}
+    (listing,) = list_objects(config_of(("/app/main",)), [root(items)])
+    assert listing.needed == {"libc.so.6": LOADER, "libm.so.6": LOADER, "liba.so": "/lib/liba.so", "libgone.so": None}

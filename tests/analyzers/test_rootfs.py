@@ -6,6 +6,7 @@ import pytest
 
 from analyzers.accounts import Credentials
 from analyzers.facts import Coverage, LayerFacts, Unread
+from analyzers.profile import HostProfile
 from analyzers.rootfs import Resolution, Rootfs
 from tests.make.views import elf, elf_facts, file, folder, hardlink, layer, script, symlink
 
@@ -98,20 +99,23 @@ def test_directories_that_no_layer_lists_are_made() -> None:
     assert (node.entry.mode, node.entry.uid) == (0o755, 0)
 
 
-# -- layers over symlinked parents --
+# -- layers over symlinked parents: what Docker and containerd do is seen in tests/fleet/test_snapshotter.py --
 
 MERGED_USR = {"usr/lib/old.so": file(), "lib": symlink("usr/lib")}
 
 
-def test_h002_an_entry_under_a_lower_symlink_lands_where_the_link_leads() -> None:
+def test_h002_an_entry_under_a_lower_symlink_takes_the_place_of_the_link() -> None:
     layers = (layer(MERGED_USR), layer({"lib/x.so": "2"}, parents=False))
-    assert look("/usr/lib/x.so", *layers).path == b"usr/lib/x.so"
-    assert look("/lib/old.so", *layers).path == b"usr/lib/old.so"
+    assert look("/lib/x.so", *layers).path == b"lib/x.so"
+    assert error("/lib/old.so", *layers) == error("/usr/lib/x.so", *layers) == "ENOENT"
+    assert layer_holding("/usr/lib/old.so", *layers) == 0
 
 
-def test_an_entry_under_a_lower_symlink_is_noted_because_overlay2_reads_it_otherwise() -> None:
+def test_an_entry_under_a_lower_symlink_is_noted_because_other_unpackers_follow_it() -> None:
     notes = Rootfs((layer(MERGED_USR), layer({"lib/x.so": "2"}, parents=False))).notes
-    assert [(each.layer, each.note.code, each.note.path) for each in notes] == [(1, "symlinked-parent", b"lib")]
+    assert [(each.layer, each.note.code, each.note.path, each.note.detail) for each in notes] == [
+        (1, "symlinked-parent", b"lib", "/usr/lib")
+    ]
 
 
 def test_a_listed_directory_replaces_the_lower_symlink() -> None:
@@ -120,27 +124,36 @@ def test_a_listed_directory_replaces_the_lower_symlink() -> None:
     assert error("/lib/old.so", *layers) == "ENOENT"
 
 
-def test_h002_a_symlink_out_of_the_root_stays_inside() -> None:
+def test_h002_a_symlink_out_of_the_root_leads_nothing_out() -> None:
     layers = (layer({"esc": symlink("../../outside")}), layer({"esc/f": "2"}, parents=False))
-    assert look("/outside/f", *layers).path == b"outside/f"
+    assert look("/esc/f", *layers).path == b"esc/f"
+    assert error("/outside/f", *layers) == "ENOENT"
 
 
-def test_h010_a_whiteout_under_a_symlinked_parent_resolves_the_parent_first() -> None:
+def test_h010_a_whiteout_under_a_lower_symlink_takes_its_place_and_deletes_nothing_behind_it() -> None:
     layers = (layer(MERGED_USR), layer({}, whiteouts=("lib/old.so",)))
-    assert error("/usr/lib/old.so", *layers) == "ENOENT"
+    assert error("/lib/old.so", *layers) == "ENOENT"
+    assert layer_holding("/usr/lib/old.so", *layers) == 0
 
 
-def test_h010_an_opaque_mark_under_a_symlinked_parent_resolves_it_first() -> None:
-    layers = (layer(MERGED_USR), layer({"lib/new.so": "2"}, opaques=("lib",), parents=False))
-    assert error("/usr/lib/old.so", *layers) == "ENOENT"
-    assert layer_holding("/usr/lib/new.so", *layers) == 1
+def test_h010_so_does_an_opaque_mark() -> None:
+    layers = (layer(MERGED_USR), layer({}, opaques=("lib",), parents=False))
+    assert error("/lib/old.so", *layers) == "ENOENT"
+    assert look("/lib", *layers).node is not None
+    assert layer_holding("/usr/lib/old.so", *layers) == 0
 
 
-def test_a_text_that_landed_elsewhere_is_still_read() -> None:
-    rootfs = Rootfs((layer({"etc2": folder(), "conf": symlink("etc2")}), layer({"conf/passwd": "hello"}, parents=False)))
-    node = rootfs.resolve(b"/etc2/passwd").node
-    assert node is not None
-    assert rootfs.text(node) == b"hello"
+@pytest.mark.parametrize(("bare", "mode", "owner"), [(True, 0o755, 0), (False, 0o700, 7)])
+def test_a_directory_that_a_layer_implies_is_made_anew_by_overlay2_and_kept_by_containerd(
+    bare: bool, mode: int, owner: int
+) -> None:
+    lower = layer({"d": folder(0o700, 7, 7), "d/old": "1"})
+    for upper in (layer({"d/new": "2"}, parents=False), layer({}, whiteouts=("d/old",))):
+        node = Rootfs((lower, upper), bare_parents=bare).resolve(b"/d").node
+        assert node is not None
+        assert (node.entry.mode, node.entry.uid) == (mode, owner)
+    assert HostProfile().bare_parents
+    assert not HostProfile(engine="containerd").bare_parents
 
 
 # -- hard links --
@@ -336,3 +349,12 @@ def test_an_unread_file_makes_nothing_else_unknown() -> None:
     assert node is not None
     assert rootfs.unread(node)
     assert not rootfs.resolve(b"/missing").unknown
+
+
+def test_elf_nodes_are_the_visible_elf_files_under_each_of_their_names() -> None:
+    program, text = elf(elf_facts()), file("x")
+    below = layer({"a": program, "b": program, "gone": program, "d/c": program})
+    above = layer({"b": text, "e": hardlink("f"), "f": elf(elf_facts(machine=183)), "s": symlink("a")}, whiteouts=("gone",))
+    rootfs = Rootfs((below, above))
+    assert [node.path for node in rootfs.elf_nodes()] == [b"a", b"d/c", b"e", b"f"]
+    assert [node.path for node in rootfs.nodes() if rootfs.elf(node) is not None] == [b"a", b"d/c", b"e", b"f"]

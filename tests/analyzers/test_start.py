@@ -7,10 +7,11 @@ import pytest
 from analyzers.facts import Coverage, LayerFacts, Unread
 from analyzers.finding import Outcome, Reason, Stage, State
 from analyzers.judges import judge_image
+from analyzers.lookup import go_quote, variable
 from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Rootfs
-from analyzers.start import Overrides, Start, command_vector, environment, foretell_start, go_quote, variable
+from analyzers.start import Overrides, Start, command_vector, environment, foretell_start
 from tests.make.starts import CASES, CRASH, TRUE, Case
 from tests.make.views import file, layer
 

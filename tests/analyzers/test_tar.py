@@ -90,7 +90,7 @@ def test_h012_a_negative_size_is_a_bad_tar_wherever_it_stands() -> None:
 def test_h013_a_size_of_two_to_the_62_is_truncated_without_reading_or_allocating_it() -> None:
     started = time.process_time()
     assert code(member(b"a", b"x", size=base256(1 << 62, 12))) == "truncated"
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5  # the wrong way takes minutes
 
 
 def test_h014_the_size_of_a_pax_header_wins_over_the_headers() -> None:
@@ -237,7 +237,7 @@ def test_h027_a_record_of_two_megabytes_of_digits_costs_linear_time() -> None:
     for _ in range(5):
         with pytest.raises(Rejected, match="bad-tar"):
             parse_pax(body)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5  # the wrong way takes minutes
 
 
 def test_h029_numbers_are_taken_as_they_are() -> None:

@@ -25,9 +25,11 @@ class Layer(NamedTuple):
     items: Items
     whiteouts: tuple[str, ...] = ()
     opaques: tuple[str, ...] = ()
+    parents: bool = True
+    """Whether the directories on the way are listed too."""
 
     def tar(self) -> bytes:
-        return tar_of(self.items, whiteouts=self.whiteouts, opaques=self.opaques)
+        return tar_of(self.items, whiteouts=self.whiteouts, opaques=self.opaques, parents=self.parents)
 
 
 class FleetImage(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,6 +71,14 @@ LAYERS = (
             cmd="/bin/sh -c x",
             fails='exec: "/bin/sh": stat /bin/sh: no such file or directory'),
     stacked("layers_an_opaque_root_hides_nothing", "K15", "debian", lambda: (app(), Layer({"d": "x"}, (), ("",)))),
+    stacked("layers_a_library_below_a_linked_directory", "K15", "debian", lambda: (
+        Layer({"app": program(needs(A))}), Layer({f"lib/{TRIPLET}/{A}": one(A)}, parents=False)),
+        fails="exec /app: no such file or directory"),
+    stacked("layers_a_deletion_below_a_linked_directory", "K15", "debian", lambda: (
+        app(), Layer({}, (f"lib/{TRIPLET}/libm.so.6",), parents=False)), fails="exec /app: no such file or directory"),
+    stacked("layers_a_closed_directory_that_a_layer_implies", "C13", "debian", lambda: (
+        Layer({"app": program(needs(A, flags=runpath("/a"))), "a": folder(0o700), f"a/{A}": one(A)}),
+        Layer({"a/more": "x"}, parents=False)), user="1000"),
     stacked("layers_a_real_lib_over_the_merged_one", "K15", "debian", lambda: (app(), Layer({"lib/x": "x"})),
             fails="exec /app: no such file or directory"),
     stacked("layers_passwd_deleted", "C21", "debian", lambda: (app(), Layer({}, ("etc/passwd",))), user="app",

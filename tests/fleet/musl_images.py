@@ -151,6 +151,22 @@ COMMANDS = (
        cmd=f"{MUSL} /app"),
     on("musl_loader_as_a_command_without_a_program", "M60", dict, "musl libc (x86_64)", cmd=MUSL),
     on("musl_loader_as_a_command_for_nothing", "M60", dict, "cannot load /nope", cmd=f"{MUSL} /nope"),
+    on("musl_loader_as_a_command_with_a_library_path", "M3", lambda: a_in("a"), cmd=f"{MUSL} --library-path /a /app"),
+    on("musl_loader_as_a_command_with_a_preload", "M3", lambda: {**lacking(UNCALLED), "p.so": one(A, by=MUSL_GCC)},
+       cmd=f"{MUSL} --preload=/p.so -- /app"),
+    on("musl_loader_as_a_command_with_an_unknown_option", "M60", lambda: {"app": musl_hello()}, "Usage:",
+       cmd=f"{MUSL} --nope /app"),
+    on("musl_loader_as_a_command_for_text", "M60", lambda: {"app": file(LONG_TEXT)}, "Not a valid dynamic program",
+       cmd=f"{MUSL} /app"),
+    on("musl_loader_as_a_command_for_a_directory", "M60", lambda: {"app": folder()}, "Not a valid dynamic program",
+       cmd=f"{MUSL} /app"),
+    on("musl_loader_as_a_command_for_a_static_program", "M60", lambda: {"app": hello("-static", "-no-pie", by=MUSL_GCC)},
+       "Not a valid dynamic program", cmd=f"{MUSL} /app"),
+    on("musl_loader_as_a_command_in_the_working_dir", "M3", lambda: {"srv/app": musl_hello()}, cmd=f"{MUSL} app",
+       working_dir="/srv"),
+    on("musl_loader_as_a_command_for_a_closed_file", "M60", lambda: {"app": file(musl_hello(), 0o600)},
+       "cannot load /app: Permission",
+       cmd=f"{MUSL} /app", user="1000"),
 )  # fmt: skip
 
 IMAGES = (*SEARCH, *REFUSALS, *SYMBOLS, *GLIBC_ON_MUSL, *RELEASES, *COMMANDS)

@@ -15,6 +15,7 @@ from tests.fleet.image import BASES, FleetImage, base_tar
 from tests.make.images import Image, docker_archive
 
 THREADS = 2
+ATTEMPTS = 3
 SECONDS = 60
 """How long a container may take; the programs are ours or plain tools and end at once."""
 _LIMITS = ("--ulimit", "core=0", "--ulimit", "cpu=20")
@@ -37,13 +38,21 @@ def load(engine: Engine, images: Mapping[str, Image]) -> None:
 
 
 def run(engine: Engine, tag: str, name: str, before: Sequence[str] = (), behind: Sequence[str] = ()) -> RunResult:
-    """`docker run` of an image; a container that does not end is killed, and TimeoutExpired raised."""
+    """`docker run` of an image; a container that does not end is killed, and TimeoutExpired raised.
+
+    Under load an engine now and then loses what a short-lived container wrote. One that was not killed by a signal and
+    said nothing is therefore asked again.
+    """
     command = ["run", "--rm", "--name", name, "--network", "none", *_LIMITS, *before, tag, *behind]
     try:
-        return engine.docker(*command, timeout=SECONDS)
+        for _ in range(ATTEMPTS):
+            ran = engine.docker(*command, timeout=SECONDS)
+            if ran.stdout or ran.stderr or ran.exit_code > 128:
+                break
     except subprocess.TimeoutExpired:
         engine.docker("rm", "-f", name)
         raise
+    return ran
 
 
 def build(engine: Engine, images: Sequence[FleetImage]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
@@ -70,7 +71,7 @@ def test_what_is_foretold_is_what_is_seen(image: FleetImage, outcomes: dict[str,
     assert not wrong, "\n    ".join([image.id, *wrong])
 
 
-def test_the_share_of_exceptions_is_small_and_said(record_property: pytest.RecordProperty) -> None:
+def test_the_share_of_exceptions_is_small_and_said(record_property: Callable[[str, object], None]) -> None:
     share = len(EXCEPTIONS) / len(IMAGES)
     record_property("summary", f"fleet: {len(IMAGES)} images, {len(EXCEPTIONS)} listed exceptions ({share:.1%})")
     assert set(EXCEPTIONS) <= {image.id for image in IMAGES}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -29,8 +29,13 @@ _TOGETHER = 200
 _NEVER_AFTER_THE_START = re.compile(
     r"error while loading shared libraries: |version `.*' not found|^Error (loading|relocating) |Assertion `", re.MULTILINE
 )
-EXCEPTIONS: dict[int, str] = {}
-"""Seeds whose prediction is known to depart, with the rule and the reason. At most one in a hundred."""
+EXCEPTIONS = {
+    r"^undecided: /moved was not read": "C18, G36, G39, M6: the few text files that rules need are kept by their names, "
+    "so one that was moved and is linked to is not read; the report says so",
+    r"^      \*\*\* stack smashing detected \*\*\*: terminated$": "G55: that a loader and a libc of two releases "
+    "die together is foretold; what a broken stack lets them say is chance",
+}
+"""Departures that are known, by words, with the rule and the reason. At most one mutant in a hundred."""
 pytestmark = [pytest.mark.docker, pytest.mark.toolchain, pytest.mark.xdist_group("mutants"), pytest.mark.timeout(3600)]
 
 
@@ -62,7 +67,7 @@ def departures(engine: Engine, each: Mutant, foreteller: Foreteller, profile: Ho
     return disagreements(again, report) if again.stage is Stage.STARTED else wrong
 
 
-def test_mutants_come_as_far_as_foretold(engine: Engine, record_property: pytest.RecordProperty) -> None:
+def test_mutants_come_as_far_as_foretold(engine: Engine, record_property: Callable[[str, object], None]) -> None:
     count = FULL_COUNT if full() else COUNT
     foreteller, profile = Foreteller(), profile_of(engine)
     try:
@@ -74,11 +79,11 @@ def test_mutants_come_as_far_as_foretold(engine: Engine, record_property: pytest
         load(engine, {each.tag: each.image for each in some})
         for each, wrong in zip(some, in_threads(lambda each: departures(engine, each, foreteller, profile), some), strict=True):
             if wrong:
-                departed[each.seed] = "\n    ".join([each.told, *wrong])
+                departed[each.seed] = "\n".join([each.told, *wrong])
         engine.docker("rmi", "-f", *(each.tag for each in some))
-    record_property(
-        "summary", f"mutants: seeds {FIRST} to {FIRST + count - 1}, {len(departed)} depart ({len(departed) / count:.1%})"
-    )
-    unlisted = [told for seed, told in departed.items() if seed not in EXCEPTIONS]
+    known = {seed for seed, told in departed.items() if any(re.search(words, told, re.MULTILINE) for words in EXCEPTIONS)}
+    share = f"{len(known)} listed exceptions ({len(known) / count:.1%})"
+    record_property("summary", f"mutants: seeds {FIRST} to {FIRST + count - 1}, {len(departed) - len(known)} depart, {share}")
+    unlisted = [told for seed, told in departed.items() if seed not in known]
     assert not unlisted, f"{len(unlisted)} of {count} depart and are not listed\n" + "\n".join(unlisted)
-    assert len(EXCEPTIONS) <= count / 100
+    assert len(known) <= count / 100

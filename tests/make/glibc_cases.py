@@ -56,13 +56,12 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def foretell(case: Case, loader: Item) -> Start:
-    """What is foretold for it. A user other than root has no capabilities in a chroot."""
+    """What is foretold for it."""
     config = ImageConfig(
         cmd=case.cmd, env=case.env, user=case.user, working_dir=case.working_dir, platform=Platform("linux", "amd64")
     )
-    profile = HostProfile(dac_override=case.user in ("", "0:0"))
     rootfs = Rootfs([layer({LOADER: loader, **case.items()})], runtime=case.proc)
-    return foretell_start(rootfs, config, profile, NO_OVERRIDES)
+    return foretell_start(rootfs, config, HostProfile(), NO_OVERRIDES)
 
 
 def fails(text: str, program_name: str = "/x") -> tuple[str, ...]:

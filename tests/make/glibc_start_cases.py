@@ -7,6 +7,7 @@ from tests.make.glibc_cases import ABSENT, BARE, EXIT, LIB, MULTIARCH, STARTED, 
 from tests.make.glibc_loaders import library_of
 from tests.make.glibc_symbol_cases import CALLS, V1, undefined, unversioned, user_of, versioned_lib, wants_v2
 from tests.make.layers import Item, file, program
+from tests.make.views import capability
 
 MAPPING = (
     Case(
@@ -169,8 +170,21 @@ PRELOADS = (
         lines=("ERROR: ld.so: object 'libv.so' from LD_PRELOAD cannot be preloaded (cannot open shared object file): ignored.",),
     ),
     Case(
-        id="t107_a_set_uid_program_run_by_its_owner",
+        id="g22_a_set_uid_program_run_by_its_owner",
         items=lambda: {"x": program(elf(LIB), 0o4755), "d/libv.so": v()},
+        env=("LD_LIBRARY_PATH=/d",),
+    ),
+    Case(
+        id="t107_a_program_with_capabilities_run_by_a_user",
+        items=lambda: {"x": program(elf(LIB), capability=capability()), "d/libv.so": v()},
+        env=("LD_LIBRARY_PATH=/d",),
+        user="1000:1000",
+        lines=fails(f"libv.so: {ABSENT}"),
+        exit_code=127,
+    ),
+    Case(
+        id="t107_a_program_with_capabilities_run_by_root",
+        items=lambda: {"x": program(elf(LIB), capability=capability()), "d/libv.so": v()},
         env=("LD_LIBRARY_PATH=/d",),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+from analyzers.elf import read_elf
 from tests.make.glibc_cases import LIB, Case, elf, lib, prog, v
 from tests.make.layers import file, program
 
@@ -278,4 +279,40 @@ SYMBOLS = (
             "a/libuser.so": lib("libuser.so", source=CALLS),
         },
     ),
+    Case(
+        id="g52_an_unknown_relocation",
+        items=lambda: {
+            "x": prog("liba.so", runpath="/a"),
+            "a/liba.so": file(retyped(elf(shared="liba.so", source="int a; int *p = &a;"), 1, 0x29)),
+        },
+        lines=("/x: error while loading shared libraries: /a/liba.so: unexpected reloc type 0x29",),
+        exit_code=127,
+    ),
+    Case(
+        id="g52_an_unknown_relocation_of_a_high_number",
+        items=lambda: {
+            "x": prog("liba.so", runpath="/a"),
+            "a/liba.so": file(retyped(elf(shared="liba.so", source="int a; int *p = &a;"), 1, 0x1234)),
+        },
+        lines=("/x: error while loading shared libraries: /a/liba.so: unexpected reloc type 0x00001234",),
+        exit_code=127,
+    ),
+    Case(
+        id="g52_an_unknown_relocation_among_calls",
+        items=lambda: {
+            "x": prog("liba.so", runpath="/a"),
+            "a/liba.so": file(retyped(elf(shared="liba.so", source=LAZY), 7, 0x2A, 23)),
+        },
+        lines=("/x: error while loading shared libraries: /a/liba.so: unexpected PLT reloc type 0x2a",),
+        exit_code=127,
+    ),
 )
+
+
+def retyped(elf_file: bytes, old: int, new: int, table: int = 7) -> bytes:
+    """With the first relocation of a type in DT_RELA (or the table of that tag) made one of another."""
+    tags = dict(read_elf(elf_file).facts.tags)
+    for at in range(tags[table] + 8, len(elf_file), 24):  # the tables lie in the first segment, at their addresses
+        if int.from_bytes(elf_file[at : at + 4], "little") == old:
+            return elf_file[:at] + new.to_bytes(4, "little") + elf_file[at + 4 :]
+    raise ValueError(f"no relocation of type {old}")

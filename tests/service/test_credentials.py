@@ -122,7 +122,7 @@ async def test_a_helper_that_talks_nonsense_is_named_and_not_quoted(docker_confi
 
 
 async def test_a_helper_that_hangs_is_ended_with_its_children(docker_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(credentials_module, "HELPER_SECONDS", 0.5)
+    monkeypatch.setattr(credentials_module, "HELPER_SECONDS", 1.5)
     docker_config.write_text(json.dumps({"credsStore": "x"}))
     pids = docker_config.parent / "pids"
     helper(docker_config.parent, "x", f"sleep 100 & echo $! $$ >{pids}; wait")

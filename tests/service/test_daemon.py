@@ -108,6 +108,24 @@ def test_after_a_restart_nothing_is_read_or_judged_again_and_what_left_meanwhile
         assert daemon.total("enoent_streamed_bytes_total") is None
 
 
+def test_what_is_not_there_at_a_start_is_not_shown_and_comes_back_without_being_read_again(tmp_path: Path) -> None:
+    folder, away = tmp_path / "layouts", tmp_path / "away"
+    oci_layout(folder / "app", {"1": failing("one")})
+    settings = {"layouts": [{"path": str(folder), "name": "builds", "poll_seconds": 0.1, "missing_ok": True}]}
+    with live(tmp_path, settings) as daemon:
+        (before,) = daemon.until_settled(1)
+        daemon.stop()
+    folder.rename(away)
+    with live(tmp_path, settings) as daemon:
+        assert daemon.images() == []
+        assert daemon.total("enoent_image_info") is None
+        away.rename(folder)
+        daemon.signal(signal.SIGHUP)
+        (item,) = daemon.until_settled(1)
+        assert (item["image_id"], item["message"]) == (before["image_id"], before["message"])
+        assert daemon.total("enoent_streamed_bytes_total") is None
+
+
 def test_a_person_s_wish_is_examined_anew(tmp_path: Path) -> None:
     folder = tmp_path / "layouts"
     oci_layout(folder / "app", {"1": failing("one")})

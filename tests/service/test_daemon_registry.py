@@ -144,11 +144,11 @@ def stalled(registry: Registry, tmp_path: Path) -> Relay:  # type: ignore[misc]
 def test_h124_a_signal_in_the_middle_of_a_layer_ends_it_in_time_and_hands_the_job_back(
     stalled: Relay, registry: Registry, tmp_path: Path
 ) -> None:
-    settings = {**watching(stalled, repositories=[stalled.repository]), "jobs": {"grace_seconds": 1.5}}  # type: ignore[attr-defined]
+    settings = {**watching(stalled, repositories=[stalled.repository]), "jobs": {"grace_seconds": 4}}  # type: ignore[attr-defined]
     with live(tmp_path, settings) as daemon:
         daemon.until(stalled.held.is_set)
         daemon.signal(signal.SIGTERM)
-        daemon.until(lambda: daemon.request("GET", "/readyz")[0] == 503, seconds=1)
+        daemon.until(lambda: daemon.request("GET", "/readyz")[0] == 503)
         assert "stopping" in daemon.request("GET", "/readyz")[2].decode()
         assert daemon.wait(25) == 0
     assert job_rows(tmp_path) == [("queued", 0, 0)]

@@ -418,7 +418,7 @@ async def test_h068_a_body_that_stops_is_left_after_its_time_and_resumed(registr
         await asyncio.sleep(1000)
 
     registry.once("GET", "/blobs/", stop)
-    async with connected(registry.host, idle_seconds=0.1) as client:
+    async with connected(registry.host, idle_seconds=0.5) as client:
         assert await _blob(client) == DATA
     assert registry.requests[-1].headers["range"] == "bytes=1000-"
 

@@ -308,7 +308,7 @@ async def test_h077_an_export_that_breaks_off_or_stops_is_tried_again_and_nothin
 ) -> None:
     whole = docker_archive({"app:1": image("app")})
     fake.once("GET", "/get", cut_export(whole[:size] or b"\0", then))
-    source = source_of(fake.socket, idle_seconds=0.2)
+    source = source_of(fake.socket, idle_seconds=0.5)
     async with Pool(Workers(parallel=1)) as pool:
         examiner = Examiner(Memory(), pool)
         told = await failure_of(examiner.examine(source, APP))
@@ -376,7 +376,7 @@ async def test_h077_an_engine_that_hangs_is_left_after_its_time(fake: FakeEngine
         await asyncio.sleep(1000)
 
     fake.once("GET", part, never)
-    source = source_of(fake.socket, request_seconds=0.3)
+    source = source_of(fake.socket, request_seconds=1.0)
     async with watched(source) as watch:
         told = await failure_of(watch.listing())
     assert (told.code, told.temporary) == ("slow", True)

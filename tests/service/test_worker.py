@@ -246,6 +246,47 @@ async def test_a_slow_download_does_not_hold_up_a_verdict(pool: Pool) -> None:
     assert len(await asyncio.gather(*downloads)) == 4
 
 
+async def test_a_worker_that_is_killed_while_it_starts_is_not_the_image_s_fault(pool: Pool) -> None:
+    async def kill_when_there() -> None:
+        while not (found := _children_of_this_process()):  # noqa: ASYNC110 - a child rings no bell
+            await asyncio.sleep(0.001)
+        for child in found:
+            os.kill(child, signal.SIGKILL)
+
+    killing = asyncio.create_task(kill_when_there())
+    with pytest.raises(WorkerDied) as death:
+        await pool.layer(pieces(layer_blob().data))
+    await killing
+    assert death.value.reason == "start"
+    assert pool.stats.exits == {"start": 1}
+    assert (await pool.layer(pieces(layer_blob().data))).read.entries
+
+
+def _children_of_this_process() -> list[int]:
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in listed if b"analyzers" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+async def test_i3_a_small_layer_is_read_while_big_ones_take_every_worker() -> None:
+    release = asyncio.Event()
+
+    async def stalled(data: bytes) -> AsyncIterator[bytes]:
+        yield data[:10]
+        await release.wait()
+        yield data[10:]
+
+    async with Pool(msgspec.structs.replace(STATIC, parallel=1)) as pool:
+        big = [layer_blob(str(number)).data for number in range(3)]
+        waiting = [asyncio.create_task(pool.layer(stalled(data), size_bytes=1 << 30)) for data in big]
+        await asyncio.sleep(0)
+        small = layer_blob("small").data
+        async with asyncio.timeout(30):
+            assert (await pool.layer(pieces(small), size_bytes=len(small))).read.coverage == "full"
+        assert not any(task.done() for task in waiting)
+        release.set()
+        await asyncio.gather(*waiting)
+
+
 async def test_a_worker_s_death_is_told_while_its_source_stalls(pool: Pool) -> None:
     data = layer_blob().data
     stalled = asyncio.Event()
