@@ -25,7 +25,16 @@ LOCAL = "usr/local/lib"
 OTHER = "opt/other"
 GLIBC_LOADER = "lib64/ld-linux-x86-64.so.2"
 MUSL_LOADER = "lib/ld-musl-x86_64.so.1"
-_GLIBC = ("libc.so.6", "libm.so.6", "libmvec.so.1", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1")
+_GLIBC = (
+    "libc.so.6",
+    "libm.so.6",
+    "libmvec.so.1",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "librt.so.1",
+    "libresolv.so.2",
+    "libutil.so.1",
+)
 _RUN_PATHS = (
     ("--set-rpath", f"/{OTHER}"),
     ("--force-rpath", f"/{OTHER}"),
@@ -73,7 +82,9 @@ def swapped(system: System, others: Mapping[str, System], seed: random.Random) -
 
 def c_library_swapped(system: System, others: Mapping[str, System], seed: random.Random) -> Change:
     """libc.so.6 of the other release under this one's loader."""
-    return Change({"usr/lib/x86_64-linux-gnu/libc.so.6": _copy(_other_debian(system, others), "usr/lib/x86_64-linux-gnu/libc.so.6")})
+    return Change(
+        {"usr/lib/x86_64-linux-gnu/libc.so.6": _copy(_other_debian(system, others), "usr/lib/x86_64-linux-gnu/libc.so.6")}
+    )
 
 
 def glibc_swapped(system: System, others: Mapping[str, System], seed: random.Random) -> Change:
