@@ -99,6 +99,7 @@ class Decompressor:
         self._members = 0
         self._slice = _LARGEST_SLICE
         self._silent = 0
+        self._clearing = hashlib.sha512()
 
     def feed(self, chunk: bytes | memoryview) -> Iterator[bytes]:
         """The windows that `chunk` makes available."""
@@ -186,7 +187,7 @@ class Decompressor:
         except _ERRORS as error:
             raise Rejected("corrupt-layer", f"{self.kind}: {str(error)[:150]}") from error
         if self.kind == GZIP:
-            hashlib.sha512(_ONE_BLOCK)  # see there
+            self._clearing.update(_ONE_BLOCK)  # see there
         return out
 
     def _count(self, ceiling: int) -> None:

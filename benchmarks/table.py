@@ -13,7 +13,7 @@ JUDGE_SECONDS = 0.3
 EVERY_ELF_SECONDS = 1.0
 LAG_SECONDS = 0.25
 BYTES_A_FILE = 40
-_WIDTH = 44
+_WIDTH = 58
 
 
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -27,11 +27,13 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
         f"compressed (gzip ratio {image['gzip_ratio']:.2f}), {image['entries']:,} entries, {image['elf_files']:,} ELF files"
     )
     yield ""
-    floor = facts["floor"]["cpu_seconds"]
-    yield _row("floor (inflate, SHA-256 twice), CPU", _seconds(floor))
+    yield _row("floor (inflate, SHA-256 twice), CPU", _seconds(facts["floor"]))
+    yield _row("  in each run", ", ".join(map(_seconds, facts["floors"])))
     for name, title in (("cold", "cold"), ("daemon_cold", "cold, by the daemon itself")):
         if name in facts:
-            yield from _cold(title, facts[name], floor)
+            yield from _cold(title, facts[name], facts["floor"])
+            if name == "cold":
+                yield _row("  in each run", ", ".join(map(_seconds, facts["colds"])))
     for name, title in (("warm", "one 1 MB layer more"), ("daemon_warm", "one 1 MB layer more, by the daemon itself")):
         if name in facts:
             yield _row(f"{title}, wall", _seconds(facts[name]["wall_seconds"]), f"below {WARM_SECONDS} s")

@@ -218,8 +218,12 @@ def collect(
     """The facts without their relocations, and the imports' positions by symbol index."""
     versions = (b"", *dict.fromkeys(name for name in version_by_index.values() if name))
     position = {name: at for at, name in enumerate(versions)}
-    at_index = {index: position[name] for index, name in version_by_index.items()}
     versioned = bool(version_by_index) or any(versym)
+    of_version = {}
+    for version in set(versym):
+        index = version & 0x7FFF
+        bits = (HIDDEN_VERSION if version & 0x8000 else 0) | (LOW_INDEX if index < 3 and versioned else 0)
+        of_version[version] = position.get(version_by_index.get(index, b""), 0), bits
     strings = dynamic.strings
     data, find, size = strings.data, strings.data.find, len(strings.data)
     import_names: list[bytes] = []
@@ -230,10 +234,9 @@ def collect(
     export_flags = bytearray()
     import_at: dict[int, int] = {}
     spent = 0
-    symbol = -1
-    rows = zip(columns.names, columns.infos, columns.others, columns.sections, columns.values, versym, flags, reach, strict=False)
-    for offset, info, other, section, value, version, bound, found in rows:
-        symbol += 1
+    table = (columns.names, columns.infos, columns.others, columns.sections, columns.values)
+    rows = zip(range(columns.size), *table, versym, flags, reach, strict=False)
+    for symbol, offset, info, other, section, value, version, bound, found in rows:
         if not GLOBAL_BINDING[info] or other & 3 in (1, 2) or not offset:
             continue  # STB_LOCAL, hidden and internal symbols need no lookup and are not found (G47, G53)
         if section:
@@ -260,21 +263,16 @@ def collect(
         if spent > NAMES_BYTES + 4 * size:
             defects.add("symbol-limit")
             break
-        index = version & 0x7FFF
+        version_at, version_bits = of_version[version]
         if wanted:
             import_at[symbol] = len(import_names)
             import_names.append(name)
-            import_versions.append(at_index.get(index, 0))
+            import_versions.append(version_at)
             import_flags.append(bound | (KIND_FLAGS[info] & 3))
         if offered:
             export_names.append(name)
-            export_versions.append(at_index.get(index, 0))
-            export_flags.append(
-                KIND_FLAGS[info]
-                | (HIDDEN_VERSION if version & 0x8000 else 0)
-                | (LOW_INDEX if index < 3 and versioned else 0)
-                | (0 if value or info & 15 == STT_TLS else VALUELESS)
-            )
+            export_versions.append(version_at)
+            export_flags.append(KIND_FLAGS[info] | version_bits | (0 if value or info & 15 == STT_TLS else VALUELESS))
     facts = SymbolFacts(
         versions=versions,
         import_names=b"\0".join(import_names),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, repeat
+from itertools import compress
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts, SymbolFlag
@@ -35,7 +35,7 @@ _ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31,
 class Table:
     """The symbols of one file, made ready once: what it wants, strong references only, and what it offers."""
 
-    __slots__ = ("_facts", "_offered", "at_once", "calls", "copies", "ifuncs", "offers", "plt_names", "starts")
+    __slots__ = ("_facts", "_offered", "at_once", "bare_offers", "calls", "copies", "ifuncs", "offers", "plt_names", "starts")
 
     def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
         self._facts = facts
@@ -51,8 +51,11 @@ class Table:
         """Bound at the first call, unless the object binds now."""
         self.at_once = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL))
         """Both, as an object that binds now meets them."""
-        self.offers = self._certain_offers(versioned=versioned)
-        """References with a certain answer here; there may be others (see `satisfies`)."""
+        names, versions = offered_columns(facts)
+        self.offers = set(compress(zip(names, versions, strict=True), versions))
+        """References with a version that have a certain answer here; there may be others (see `satisfies`)."""
+        self.bare_offers = self._bare_offers(names, versioned=versioned)
+        """Names that answer references without a version."""
         self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), facts.export_flags.translate(_IS_IFUNC)))
         self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
         """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
@@ -62,20 +65,18 @@ class Table:
             self._offered = offered_symbols(self._facts)
         return self._offered
 
-    def _certain_offers(self, *, versioned: bool) -> frozenset[tuple[bytes, bytes]]:
-        """Every definition by name and version, and without a version what check_match takes then (G48). Picked by whole
-        columns: nearly all names have one definition, and only the others are looked at one by one.
+    def _bare_offers(self, names: list[bytes], *, versioned: bool) -> set[bytes]:
+        """What check_match takes without a version (G48). Nearly all names have one definition; only the others are looked at
+        one by one.
         """
-        names, versions = offered_columns(self._facts)
-        flags = self._facts.export_flags
-        bare = names if not versioned else list(compress(names, flags.translate(_IS_DEFAULT)))
-        unversioned = set(bare)
-        if versioned and len(unversioned) < len(bare):
-            twice = (name for name, times in Counter(bare).items() if times > 1)
-            unversioned.difference_update(
-                [name for name in twice if not _accepts_unversioned(self.offered()[name], versioned=True)]
-            )
-        return frozenset(compress(zip(names, versions, strict=True), versions)) | frozenset(zip(unversioned, repeat(b"")))
+        if not versioned:
+            return set(names)
+        taken = list(compress(names, self._facts.export_flags.translate(_IS_DEFAULT)))
+        bare = set(taken)
+        if len(bare) < len(taken):
+            twice = (name for name, times in Counter(taken).items() if times > 1)
+            bare.difference_update([name for name in twice if not _accepts_unversioned(self.offered()[name], versioned=True)])
+        return bare
 
 
 def _look_ups(facts: SymbolFacts) -> list[int]:
@@ -162,7 +163,7 @@ class Scope:
         self._bare = {name: each for each in reversed(self._objects) if not each.versioned for name in each.names}
         """Objects without a version table, by the names they go by."""
         # The objects that answer most come first: sets do not care for the order.
-        self._by_size = sorted(self._objects, key=lambda each: -len(self._tables[id(each)].offers))
+        self._by_size = sorted(self._objects, key=lambda each: -len(self._tables[id(each)].bare_offers))
 
     def relocate(self, order: Iterable[Mapped], *, now: bool, own: Mapped, trace: bool = False) -> Bound:
         """Every object in relocation order; `own` is ld.so, which has relocated itself. With `trace` no code is run."""
@@ -234,20 +235,23 @@ class Scope:
         return None, 0
 
     def _missing(self, mapped: Mapped, references: Sequence[Reference], without: Mapped | None = None) -> list[Reference]:
-        left = {*references}
+        left = {reference for reference in references if reference.version}
+        bare = {reference.name for reference in references if not reference.version}
         for other in self._by_size:
-            if not left:
-                return []
+            if not left and not bare:
+                break
             if other is not without:
-                left = left - self._tables[id(other)].offers  # in this form it costs the smaller of both
-        if not left:
+                # In this form a difference costs the smaller of both.
+                left = left - self._tables[id(other)].offers
+                bare = bare - self._tables[id(other)].bare_offers
+        if not left and not bare:
             return []
         hidden = {need.version for need in mapped.facts.verneed if need.index & 0x8000}
         data = set(self._tables[id(mapped)].starts)
         return [
             reference
             for reference in references
-            if reference in left
+            if (reference in left if reference.version else reference.name in bare)
             and not self._answered(reference, hidden=reference.version in hidden, data=reference in data, without=without)
         ]
 

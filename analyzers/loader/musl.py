@@ -28,10 +28,10 @@ def load_musl(process: Process) -> LoadResult:
         return LoadResult(family="musl", unknown=f"{show_path(process.interp.path)} was not wholly read")
     if process.command is not None:
         return load_command(process, process.command, loader, loader.loader)
-    if program is None or process.rootfs.unread(process.program):
-        return LoadResult(family="musl", unknown=f"{show_path(process.program.path)} was not wholly read")
     if loader.loader.family == "gcompat":
         return load_gcompat(process, loader.loader)
+    if program is None or process.rootfs.unread(process.program):
+        return LoadResult(family="musl", unknown=f"{show_path(process.program.path)} was not wholly read")
     given = not process.secure
     by_kernel = program.interp is not None
     invocation = Invocation(
@@ -66,7 +66,7 @@ def load_gcompat(process: Process, stub: LoaderFacts) -> LoadResult:
 
 def load_command(process: Process, argv: tuple[bytes, ...], loader: ElfFacts, said: LoaderFacts) -> LoadResult:
     """M3, M60: the loader is the program that was executed, and opens its argument itself."""
-    env = process.env
+    env = () if process.secure else process.env
     asked = parse_command(argv, first_value(env, b"LD_LIBRARY_PATH"), first_value(env, b"LD_PRELOAD"))
     if asked.target is None:
         lines = usage(argv[0], architecture_of(loader, process.interp), said.version, listing=asked.listing)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from service.outbound import HostPolicy, Outbound
 from service.registry.client import RegistryClient
 from service.registry.credentials import Credentials
+from service.sources.registry import RegistrySource
 from service.sources.settings import RegistrySettings
 from tests.fakes.clock import Clock
 
@@ -68,3 +69,12 @@ async def connected(
         yield RegistryClient(settings, outbound, keyring, clock=clock, sleep=clock.sleep)
     finally:
         await outbound.close()
+
+
+def source_at(host: str, *repositories: str, tags: Sequence[str] = ("*",), clock: Clock | None = None) -> RegistrySource:
+    """The registry at `host` as a source without credentials, which is listed again and again."""
+    settings = RegistrySettings(host=host, name="test", repositories=repositories, tags=tuple(tags), poll_seconds=0.01)
+    outbound = Outbound(HostPolicy([host]))
+    clock = clock or Clock()
+    client = RegistryClient(settings, outbound, Keyring(), clock=clock, sleep=clock.sleep)
+    return RegistrySource(settings, outbound, client)

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from analyzers.errors import Rejected
 from analyzers.finding import State
 from analyzers.oci import Platform
-from service.errors import NotAnImage, SourceError
+from service.errors import SourceError
 from service.memory import Memory
-from service.outbound import HostPolicy, Outbound
 from service.pipeline import Examiner
-from service.registry.client import RegistryClient
 from service.settings import Workers
 from service.sources import EventKind, Sighting
-from service.sources.registry import RegistrySource
-from service.sources.settings import RegistrySettings
 from service.worker import Pool
 from tests import registry as real
 from tests.conftest import absent
 from tests.fakes.clock import Clock
 from tests.fakes.registry import FakeRegistry, error, serving
-from tests.fakes.server import Answer
+from tests.fakes.server import Answer, Request
 from tests.fakes.sink import Kept
-from tests.make.images import CONFIG, INDEX, MANIFEST, Image, index_of, manifest_of
+from tests.make.images import Image, manifest_of
 from tests.make.layers import script, sha256, tar_of
-from tests.service.clients import Keyring
+from tests.service.clients import source_at
 from tests.service.watching import watched
 
 BASE = tar_of({"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n"})
-ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
 
 
 def image(name: str, platform: str = "linux/amd64") -> Image:
@@ -51,18 +46,6 @@ def server() -> Iterator[real.Registry]:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def source_at(
-    host: str, *repositories: str, tags: Sequence[str] = ("*",), clock: Clock | None = None, poll_seconds: float = 0.01
-) -> RegistrySource:
-    settings = RegistrySettings(
-        host=host, name="test", repositories=repositories, tags=tuple(tags), poll_seconds=poll_seconds
-    )  # fmt: skip
-    outbound = Outbound(HostPolicy([host]))
-    clock = clock or Clock()
-    client = RegistryClient(settings, outbound, Keyring(), clock=clock, sleep=clock.sleep)
-    return RegistrySource(settings, outbound, client)
 
 
 @pytest.fixture
@@ -241,113 +224,6 @@ async def test_an_index_is_an_image_a_platform_or_those_asked_for(server: real.R
     await source.close()
 
 
-def put_index(fake: FakeRegistry, children: Sequence[dict[str, object]]) -> Sighting:
-    digest = fake.put("a", "1", json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": children}).encode(), INDEX)
-    return Sighting("test", fake.host, "a", "1", digest)
-
-
-def child(fake: FakeRegistry, body: bytes, media_type: str = MANIFEST, **more: object) -> dict[str, object]:
-    fake.put("a", sha256(body), body, media_type)
-    return {"mediaType": media_type, "digest": sha256(body), "size": len(body), **more}
-
-
-def artifact(config_type: str, layer_type: str, artifact_type: str = "") -> bytes:
-    def descriptor(media_type: str, data: bytes) -> dict[str, object]:
-        return {"mediaType": media_type, "digest": sha256(data), "size": len(data)}
-
-    fields: dict[str, object] = {
-        "schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(config_type, b"{}"),
-        "layers": [descriptor(layer_type, b"x")],
-    }  # fmt: skip
-    return json.dumps(fields | ({"artifactType": artifact_type} if artifact_type else {})).encode()
-
-
-IN_TOTO = artifact("application/vnd.oci.empty.v1+json", "application/vnd.in-toto+json")
-ARTIFACTS = {
-    "signature": artifact(CONFIG, "application/vnd.dev.cosign.simplesigning.v1+json"),
-    "attestation": artifact(CONFIG, "application/vnd.in-toto+json"),
-    "sbom": artifact("application/vnd.oci.empty.v1+json", "application/spdx+json", "application/spdx+json"),
-    "chart": artifact("application/vnd.cncf.helm.config.v1+json", "application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
-    "build cache": artifact("application/vnd.buildkit.cacheconfig.v0", "application/vnd.oci.image.layer.v1.tar+gzip"),
-    "unknown": artifact("application/x-\x1b[31m", "application/octet-stream"),
-}
-
-
-@pytest.mark.parametrize("kind", ARTIFACTS)
-async def test_h055_what_is_no_image_says_so_and_is_not_tried_again(fake: FakeRegistry, kind: str) -> None:
-    digest = fake.put("a", "1", ARTIFACTS[kind])
-    source = source_at(fake.host)
-    with pytest.raises(NotAnImage) as refusal:
-        await source.resolve(Sighting("test", fake.host, "a", "1", digest), ())
-    await source.close()
-    assert not refusal.value.temporary
-    assert str(refusal.value).isprintable()
-    assert not fake.asked("GET", "/blobs/")
-
-
-async def test_h055_attestations_beside_an_image_are_passed_over_whether_marked_or_not(fake: FakeRegistry) -> None:
-    wanted = manifest_of(image("a"))[0]
-    fake.push("a:x", image("a"))
-    unknown = {"os": "unknown", "architecture": "unknown"}
-    sighting = put_index(
-        fake,
-        [
-            child(fake, IN_TOTO, annotations=ATTESTATION),
-            child(fake, IN_TOTO + b" ", platform=unknown),
-            child(fake, IN_TOTO + b"  "),
-            child(fake, wanted, platform={"os": "linux", "architecture": "amd64"}),
-        ],
-    )
-    source = source_at(fake.host)
-    (found,) = await source.resolve(sighting, ())
-    await source.close()
-    assert found.manifest_digest == sha256(wanted)
-    asked = [each.path.rpartition("/")[2] for each in fake.asked("GET", "/manifests/")]
-    assert sha256(IN_TOTO) not in asked
-    assert sha256(IN_TOTO + b" ") not in asked
-
-
-async def test_h055_an_index_of_artifacts_alone_is_no_image(fake: FakeRegistry) -> None:
-    source = source_at(fake.host)
-    for children in ([], [child(fake, IN_TOTO)], [child(fake, IN_TOTO, annotations=ATTESTATION)]):
-        with pytest.raises(NotAnImage):
-            await source.resolve(put_index(fake, children), ())
-    await source.close()
-
-
-async def test_h056_windows_beside_linux_is_passed_over_and_alone_is_unsupported(fake: FakeRegistry) -> None:
-    fake.push("a:x", image("a"))
-    windows = {"os": "windows", "architecture": "amd64", "os.version": "10.0.1"}
-    foreign = child(fake, manifest_of(image("a"))[0] + b" ", platform=windows)
-    linux = child(fake, manifest_of(image("a"))[0], platform={"os": "linux", "architecture": "amd64"})
-    source = source_at(fake.host)
-    (found,) = await source.resolve(put_index(fake, [foreign, linux]), ())
-    assert str(found.platform) == "linux/amd64"
-    with pytest.raises(Rejected, match="windows/amd64") as refusal:
-        await source.resolve(put_index(fake, [foreign]), ())
-    assert refusal.value.code == "unsupported"
-    await source.close()
-
-
-async def test_h047_indexes_are_walked_four_deep_and_a_thousand_wide_and_no_further(fake: FakeRegistry) -> None:
-    fake.push("a:x", image("a"))
-    body = index_of({"linux/amd64": manifest_of(image("a"))[0]})
-    source = source_at(fake.host)
-    for depth in range(1, 9):
-        sighting = put_index(fake, [child(fake, body, INDEX)])
-        body = fake.manifests["a", "1"][0]
-        if depth < 4:
-            assert len(await source.resolve(sighting, ())) == 1
-        else:
-            with pytest.raises(Rejected, match="nested deeper"):
-                await source.resolve(sighting, ())
-    empty = [child(fake, b'{"manifests": [], "n": %d}' % number, INDEX) for number in range(2000)]
-    indexes = [json.dumps({"manifests": empty[start : start + 100]}).encode() for start in range(0, 2000, 100)]
-    with pytest.raises(Rejected, match="1000 manifests"):
-        await source.resolve(put_index(fake, [child(fake, each, INDEX) for each in indexes]), ())
-    await source.close()
-
-
 async def test_h051_what_a_tag_named_when_it_was_seen_is_resolved_and_what_it_names_now_is_another(
     fake: FakeRegistry,
 ) -> None:
@@ -470,7 +346,14 @@ async def test_h050_a_layer_that_rotted_in_the_registry_is_told_and_leaves_other
 async def test_when_one_layer_fails_the_reading_of_the_others_has_ended(fake: FakeRegistry, clock: Clock) -> None:
     """The caller may then read them again: no stream of the first reading is still writing."""
     fake.push("a:1", image("a"))
-    fake.always("GET", f"/blobs/{json.loads(manifest_of(image('a'))[0])['layers'][0]['digest']}", error(404))
+    first, second = (layer["digest"] for layer in json.loads(manifest_of(image("a"))[0])["layers"])
+
+    async def stall(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n.")
+        await asyncio.sleep(1000)
+
+    fake.always("GET", f"/blobs/{second}", stall)
+    fake.always("GET", f"/blobs/{first}", error(404))
     source = source_at(fake.host, clock=clock)
     (found,) = await source.resolve(Sighting("test", fake.host, "a", "1"), ())
     ended: list[int] = []
@@ -480,6 +363,7 @@ async def test_when_one_layer_fails_the_reading_of_the_others_has_ended(fake: Fa
             try:
                 await super().blob(index, chunks)
             finally:
+                await asyncio.sleep(0.05)  # as a worker that is told to stop
                 ended.append(index)
 
     with pytest.raises(SourceError):
