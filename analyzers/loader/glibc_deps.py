@@ -259,6 +259,10 @@ def absolute(process: Process, path: bytes) -> bytes:
 
 def _wanted(facts: ElfFacts) -> Iterator[tuple[int, bytes]]:
     """DT_NEEDED, DT_FILTER and DT_AUXILIARY in the order of the dynamic section."""
+    if not facts.filters and not facts.auxiliaries:
+        for name in facts.needed:
+            yield DT_NEEDED, name
+        return
     lists = {DT_NEEDED: facts.needed, DT_FILTER: facts.filters, DT_AUXILIARY: facts.auxiliaries}
     order = [tag for tag, _ in facts.tags if tag in lists]
     if any(order.count(tag) != len(names) for tag, names in lists.items()):
