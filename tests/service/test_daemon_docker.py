@@ -36,11 +36,11 @@ def test_an_image_of_the_engine_is_judged_as_the_engine_runs_it_and_leaves_when_
         assert daemon.total("enoent_image_start_verdict", repository="watched/app", verdict="fails") == 1
         engine.docker("tag", "watched/app:1", "watched/app:2")
         daemon.until(lambda: len(daemon.images(repository="watched/app", standing="fails")) == 2)
-        read = daemon.total("enoent_layer_requests_total", result="miss")
         engine.docker("rmi", "watched/app:1")
         daemon.until(lambda: [item["tag"] for item in daemon.images(repository="watched/app")] == ["2"])
         assert daemon.total("enoent_image_info", repository="watched/app", tag="1") is None
-        assert daemon.total("enoent_layer_requests_total", result="miss") == read
+        # Other images of the engine may be read at the same time, so the counters as a whole tell nothing.
+        assert sum(line["read"] for line in daemon.logged("image done", image_id=image("one").image_id)) == 2
         engine.docker("rmi", "watched/app:2")
         daemon.until(lambda: daemon.images(repository="watched/app") == [])
 
