@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import absent
 from tests.daemon import live
-from tests.engine import Engine
+from tests.engine import Engine, EngineAbsent, started
 from tests.make.images import Image, docker_archive
 from tests.make.layers import program, script, tar_of
 from tests.registry import Registry
 
 pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """An engine of this file's own: what stands in it is looked at as a whole."""
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(started())
+        except EngineAbsent as error:
+            absent(str(error))
+        yield running
+
 
 BASE = tar_of({"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "opt/data": program(os.urandom(200_000))})
 
