@@ -192,9 +192,13 @@ class Examiner:
         return mine, others
 
     async def _fly(self, source: Source, visit: Visit, mine: Sequence[int]) -> None:
+        """Reads what is still unknown of our own layers: between the first look and the claim another flight may have landed."""
         try:
-            sink = Sink(self, visit, mine)
-            await source.read(visit.image, mine, sink)
+            absent = [index for index in mine if await self._known(visit, index) is None]
+            if not absent:
+                return
+            sink = Sink(self, visit, absent)
+            await source.read(visit.image, absent, sink)
             if sink.again:
                 # Ranges found to be needed too late cost one more pass, and only one (decisions 1).
                 await source.read(visit.image, sorted(sink.again), sink)

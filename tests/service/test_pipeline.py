@@ -99,6 +99,31 @@ async def test_a_layer_that_arrives_ten_times_together_is_read_once(examiner: Ex
     assert {report_of(examined).verdict.state for (examined,) in found} == {State.FAILS}
 
 
+async def test_a_layer_that_lands_between_the_look_at_it_and_the_claim_is_not_read_again(pool: Pool) -> None:
+    class Late(Memory):
+        """Its second look of all takes as long as the first image's whole examination."""
+
+        looks = 0
+        landed = asyncio.Event()
+
+        async def diff_id_of(self, blob_digest: str) -> str:
+            self.looks += 1
+            if self.looks == 2:
+                await self.landed.wait()
+            return await super().diff_id_of(blob_digest)
+
+    source, memory = MemorySource(), Late()
+    examiner = Examiner(memory, pool)
+    second = asyncio.create_task(examiner.examine(source, source.put("2", image("two"))))
+    while memory.looks < 2:
+        await asyncio.sleep(0)
+    await examiner.examine(source, source.put("1", image("one")))
+    memory.landed.set()
+    await second
+    assert set(source.reads.values()) == {1}
+    assert len(source.reads) == 3
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     stacks=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=5), min_size=2, max_size=10),
