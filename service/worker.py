@@ -137,7 +137,7 @@ class _Process:
     def widen(self) -> None:
         """A pipe of one MiB spares both sides most of their turns; the kernel may refuse that to an ordinary user."""
         pipe = self.incoming.transport.get_extra_info("pipe")
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it has gone already, and its pipe is closed
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     async def _keep_tail(self, stderr: asyncio.StreamReader) -> None:
@@ -250,8 +250,10 @@ class Pool:
     async def close(self) -> None:
         for process in self._busy:
             process.kill("closing")
-        await asyncio.gather(*(process.leave() for process in self._idle), *self._leaving)
-        self._idle.clear()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(process.leave() for process in idle))
+        while self._leaving:
+            await asyncio.gather(*self._leaving)
 
     @property
     def parallel(self) -> int:
@@ -482,6 +484,9 @@ class Pool:
             self._recycled += 1
         else:
             process.kill("abandoned")
+        self._see_off(process)
+
+    def _see_off(self, process: _Process) -> None:
         task = asyncio.create_task(process.leave())
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
@@ -510,15 +515,19 @@ class Pool:
         try:
             async with asyncio.timeout(START_SECONDS):
                 hello = await process.receive_reply(_Parts())
+            if not isinstance(hello, frames.Hello):
+                raise WorkerDied("protocol")
         except (TimeoutError, WorkerDied) as error:
             # What kills a worker before it has seen a byte of an image is not that image's fault.
             process.kill("start")
+            self._see_off(process)
             self._exits["start"] = self._exits.get("start", 0) + 1
             log.warning("worker start failed", error=str(error), last_words=process.last_words)
             raise WorkerDied("start") from error
-        if not isinstance(hello, frames.Hello):
-            process.kill("protocol")
-            raise WorkerDied("protocol")
+        except asyncio.CancelledError:
+            process.kill("abandoned")
+            self._see_off(process)
+            raise
         self.confined = hello.confined
         return process
 

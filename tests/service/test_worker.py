@@ -259,7 +259,20 @@ async def test_a_worker_that_is_killed_while_it_starts_is_not_the_image_s_fault(
     await killing
     assert death.value.reason == "start"
     assert pool.stats.exits == {"start": 1}
+    await pool.close()
+    assert _children_of_this_process() == []
     assert (await pool.layer(pieces(layer_blob().data))).read.entries
+
+
+async def test_a_request_that_is_cancelled_while_its_worker_starts_leaves_no_process_behind() -> None:
+    async with Pool(Workers(parallel=1)) as pool:
+        reading = asyncio.create_task(pool.layer(pieces(layer_blob().data)))
+        while not pool.stats.started:  # noqa: ASYNC110 - a child rings no bell
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+    assert _children_of_this_process() == []
 
 
 def _children_of_this_process() -> list[int]:
