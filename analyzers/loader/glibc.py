@@ -29,6 +29,8 @@ OLDEST = (2, 31)
 _LIBC = b"libc.so.6"
 _LOADER_DATA = (b"_rtld_global_ro", b"GLIBC_PRIVATE")
 _EARLY_INIT = (b"__libc_early_init", b"GLIBC_PRIVATE")
+_LAST_WORDS = {("2.41", "2.36"): b"*** stack smashing detected ***: terminated"}
+"""What a libc of another release than the loader's says before it aborts, for pairs of (loader, libc) where that was seen."""
 _SHOWN_VERSIONS = 8
 _SHOWN_SCOPE = 64
 _PATH_MAX = 4096
@@ -361,6 +363,9 @@ class Loading:
         # Which may be the program itself: it can be run.
         running = libc or self._space.program
         if running.facts.libc_version and self._said.version not in ("", running.facts.libc_version):
+            last_words = _LAST_WORDS.get((self._said.version, running.facts.libc_version)) if libc else None
+            if last_words is not None:
+                self._lines.append(last_words)
             return self.result(crash="SIGABRT", wanted=self._space.path_of(running))
         return self.result(ok=True)
 

@@ -30,9 +30,7 @@ ELSEWHERE = {
     "C14": "crun in place of runc: no profile says it yet, and Debian's crun (1.8.1) refuses what Docker 26 asks of a runtime",
 }
 """Rules of another runtime than Docker's, and where they are held to."""
-EXCEPTIONS: dict[str, str] = {
-    "glibc_a_loader_of_2_41_with_a_libc_of_2_36": "G55: that it dies is foretold; what its broken stack lets it say is chance",
-}
+EXCEPTIONS: dict[str, str] = {}
 """Images, by id, whose prediction is known to depart, with the rule and the reason. At most one in a hundred."""
 
 

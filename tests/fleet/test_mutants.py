@@ -32,8 +32,6 @@ _NEVER_AFTER_THE_START = re.compile(
 EXCEPTIONS = {
     r"^undecided: /(moved|etc/passwd|etc/group) was not (wholly )?read": "C18, G36, G39, M6: the few text files that rules "
     "need are kept by their names, so one that was moved and is linked to is not read; the report says so",
-    r"^      \*\*\* stack smashing detected \*\*\*: terminated$": "G55: that a loader and a libc of two releases "
-    "die together is foretold; what a broken stack lets them say is chance",
 }
 """Departures that are known, by words, with the rule and the reason. At most one mutant in a hundred."""
 pytestmark = [pytest.mark.docker, pytest.mark.toolchain, pytest.mark.xdist_group("mutants"), pytest.mark.timeout(3600)]
