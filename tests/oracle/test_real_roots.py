@@ -16,8 +16,8 @@ from tests.oracle.agreement import PAGE, PAIRS, Systems, ask, excuse_lines, unex
 from tests.oracle.comparison import LIMITS
 
 FULL = os.environ.get("ENOENT_TEST_FULL") == "1"
-SAMPLES = {"whole": 150}
-SAMPLE = 40
+SAMPLES = {"whole": 300}
+SAMPLE = 60
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real-roots")]
 
