@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from grafana_foundation_sdk.builders import bargauge, common, stat, table, timeseries
+from grafana_foundation_sdk.builders import bargauge, common, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as dashboards
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models import common as words
+from grafana_foundation_sdk.models import dashboard as words_of
 from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DataTransformerConfig,
@@ -45,6 +46,8 @@ class Column(NamedTuple):
     unit: str = "string"
     link: str = ""
     """Address that a cell leads to."""
+    told: str = "Explain on the page of enoent"
+    """What the link is called."""
     colour: str = ""
 
 
@@ -80,6 +83,14 @@ def lines(
     return _dressed(panel, title, told, queries, unit, instant=False)
 
 
+def states(title: str, told: str, query: Query, values: Mapping[int, tuple[str, str]]) -> Panel:
+    """What held when: a strip for each series, coloured and worded by value."""
+    named = {str(value): words_of.ValueMappingResult(text=text, color=colour) for value, (text, colour) in values.items()}
+    panel = statetimeline.Panel().merge_values(True).show_value(words.VisibilityMode.AUTO).line_width(0).fill_opacity(80)
+    panel = panel.mappings([words_of.ValueMap(options=named)])
+    return _dressed(panel, title, told, [query], "short", instant=False)
+
+
 def rows(
     title: str, told: str, columns: Sequence[Column], *queries: Query, sort: str, empty: str, hidden: Sequence[str] = ("Time",)
 ) -> Panel:
@@ -101,7 +112,7 @@ def rows(
 def _cell(column: Column) -> list[DynamicConfigValue]:
     found = [DynamicConfigValue(id_val="unit", value=column.unit)]
     if column.link:
-        link = {"title": "Explain on the page of enoent", "url": column.link, "targetBlank": True}
+        link = {"title": column.told, "url": column.link, "targetBlank": True}
         found.append(DynamicConfigValue(id_val="links", value=[link]))
     if column.colour:
         found.append(DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": column.colour}))

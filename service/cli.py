@@ -1,4 +1,4 @@
-"""The command line: scan, ldd, rules, serve, config.
+"""The command line: scan, ldd, rules, serve, doctor, top, config.
 
 Knows words, options and exit statuses (decisions 15); everything else is imported when a command needs it, so that
 `enoent --help` is there at once. How things are shown is console.py's.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from analyzers.errors import EnoentError, Malformed
-from service.console import WIDEST, complain, page_width, print_lines, wait_for, watching, write
+from service.console import WIDEST, coloured, complain, page_width, print_lines, wait_for, watching, write
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -47,6 +47,16 @@ Exit status:
   1   something is missing or refused
   2   could not be decided: unreachable, absent, or analysed in part
   64  wrong usage, or a malformed reference
+"""
+DOCTOR_STATUSES = """\b
+Exit status:
+  0   a daemon could work here
+  1   something has to be mended first
+"""
+TOP_STATUSES = """\b
+Exit status:
+  0   shown
+  2   the daemon gives no answer
 """
 SCAN_EXAMPLES = """\b
 Examples:
@@ -277,6 +287,57 @@ def serve(config: Path | None, flags: Sequence[str]) -> int:
     from service.daemon import serve as serve_daemon
 
     return serve_daemon(settings, os.environ, read)
+
+
+@cli.command(epilog=DOCTOR_STATUSES, short_help="Say whether a daemon could work here, and what to do.")
+@_config_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_no_color_option
+def doctor(config: Path | None, form: str, no_color: bool) -> int:
+    """Look at configuration, state folder, port, workers, credentials and sources; say what to do about what is wrong.
+
+    Nothing is changed. Run it as the user, and in the container, that the daemon runs as.
+    """
+    from service import doctor as doctors
+
+    checks = wait_for(doctors.examine(config, os.environ))
+    if form == "json":
+        write(_indented(checks))
+    else:
+        print_lines(doctors.doctor_lines(checks, page_width()), no_color=no_color)
+    return doctors.exit_status(checks)
+
+
+@cli.command(epilog=TOP_STATUSES, short_help="Watch a running daemon in the terminal.")
+@click.argument("server", required=False, metavar="[URL]")
+@_config_option
+@click.option("--once", is_flag=True, help="Show it once; so it is without a terminal.")
+@_no_color_option
+def top(server: str | None, config: Path | None, once: bool, no_color: bool) -> int:
+    """Watch a daemon: how its fleet stands, what it is examining, what changed last. Ctrl-C leaves.
+
+    URL is [scan.server, else where the settings make the daemon listen]; a token comes from scan.token.
+    """
+    from service import top as tops
+    from service.secret import Secret
+
+    settings = _settings(config)
+    listen = f"http://{settings.listen.address}:{settings.listen.port}"
+    address = (server or settings.scan.server or listen).rstrip("/")
+    wanted = settings.scan.token
+    token = wanted.read(os.environ, "scan.token") if wanted.file or wanted.env else Secret("")
+    try:
+        if once or not sys.stdout.isatty():
+            view = wait_for(tops.once(address, token))
+            print_lines(tops.top_lines(view, page_width()), no_color=no_color)
+        else:
+            wait_for(tops.follow(address, token, colour=coloured(sys.stdout, no_color=no_color)))
+    except KeyboardInterrupt:
+        return 0
+    except EnoentError as error:
+        complain(tops.describe(error, address))
+        return UNDECIDED
+    return 0
 
 
 @cli.group()

@@ -114,6 +114,13 @@ class Database:
                         await driver.execute_fetchall(f"PRAGMA {pragma}")
 
 
+async def look_at(folder: Path) -> None:
+    """Whether the database there, if there is one, could be used; not a byte of it is changed. Raises StoreError."""
+    path = folder / FILE_NAME
+    with _translated(path):
+        await asyncio.to_thread(_refuse_unsound, path)
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -73,14 +73,14 @@ async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
 
 
 async def _answer(server: str, token: Secret, question: Question) -> list[ScannedImage]:
-    client = _Client(server, token)
+    client = DaemonClient(server, token)
     try:
         return await _ask(client, question)
     finally:
         await client.close()
 
 
-async def _ask(client: _Client, question: Question) -> list[ScannedImage]:
+async def _ask(client: DaemonClient, question: Question) -> list[ScannedImage]:
     """Nothing where the daemon does not have every image asked for. Raises SourceError."""
     reference = question.reference
     named = {"registry": reference.registry, "repository": reference.repository, "tag": reference.tag, "limit": "200"}
@@ -105,7 +105,7 @@ def _among(text: str, platforms: Sequence[Platform]) -> bool:
     )
 
 
-async def _image(client: _Client, row: _Row, question: Question) -> ScannedImage:
+async def _image(client: DaemonClient, row: _Row, question: Question) -> ScannedImage:
     document = await client.document(row.report_url) if row.report_url else None
     return ScannedImage(
         platform=row.platform,
@@ -119,8 +119,8 @@ async def _image(client: _Client, row: _Row, question: Question) -> ScannedImage
     )
 
 
-class _Client:
-    """The two questions that are put to a daemon."""
+class DaemonClient:
+    """Questions that are put to a running daemon. Raises SourceError where a token would go over plain HTTP."""
 
     def __init__(self, server: str, token: Secret) -> None:
         self._base = URL(server)
@@ -132,12 +132,13 @@ class _Client:
 
     async def rows(self, query: dict[str, str]) -> tuple[_Row, ...]:
         """The names of the fleet that fit. Raises SourceError, as `document` does."""
-        return (await self._get(f"/api/v1/images?{urlencode(query)}", _Rows)).items
+        return (await self.get(f"/api/v1/images?{urlencode(query)}", _Rows)).items
 
     async def document(self, path: str) -> _Document:
-        return await self._get(path, _Document)
+        return await self.get(path, _Document)
 
-    async def _get(self, path: str, kind: type[Answer]) -> Answer:
+    async def get(self, path: str, kind: type[Answer]) -> Answer:
+        """What is at a path of it. Raises SourceError."""
         async with self._outbound.request("GET", self._base.join(URL(path, encoded=True)), self._headers) as response:
             if response.status != 200:
                 raise SourceError(f"it answers {response.status}", code=f"http-{response.status}")

@@ -1,4 +1,4 @@
-"""What each query of the fleet dashboard must give for a fleet: computed here from its rows, apart from all metrics code.
+"""What each query of the dashboards must give for a fleet: computed here from its rows, apart from all metrics code.
 
 A model is the whole answer, so that a sample too many is as wrong as one that is missing.
 """
@@ -45,7 +45,7 @@ def targets(document: dict[str, Any]) -> Iterator[Target]:
             yield Target(panel, target["refId"], target["expr"])
 
 
-TARGETS = list(targets(load(FOLDER / "fleet.json")))
+TARGETS = [target for path in sorted(FOLDER.glob("*.json")) for target in targets(load(path))]
 
 
 def named(target: Target) -> str:
@@ -88,8 +88,73 @@ def warnings(row: FleetRow) -> int:
 
 def failing_rows(rows: list[FleetRow]) -> Model:
     return {
-        labels(row, "reason", "os", "libc") | {("digest", row.short_digest)}: 1 for row in rows if row.standing is Standing.FAILS
+        labels(row, "team", "reason", "os", "libc") | {("digest", row.short_digest)}: 1
+        for row in rows
+        if row.standing is Standing.FAILS
     }
+
+
+def risk(row: FleetRow) -> int:
+    """Of one that starts; the formula of docs/metrics.md anew."""
+    found = [each for each in row.findings if not each.rule.startswith("size.")]
+    bad, poor = (sum(each.count for each in found if each.severity is level) for level in (Severity.LATER, Severity.WARNING))
+    return min(69, round(100 * (1 - 0.7**bad * 0.95**poor))) if row.standing is Standing.STARTS else 0
+
+
+def score(row: FleetRow) -> int:
+    return {Standing.FAILS: 100, Standing.UNKNOWN: 70}.get(row.standing, risk(row))
+
+
+def own_bytes(row: FleetRow) -> int:
+    """In the made fleet images share their lowest layer and no other."""
+    return sum(row.layer_bytes[1:])
+
+
+def risky(rows: list[FleetRow]) -> list[FleetRow]:
+    return [row for row in rows if risk(row)]
+
+
+def analysed(rows: list[FleetRow]) -> list[FleetRow]:
+    return [row for row in rows if row.state is not None]
+
+
+def described(rows: list[FleetRow]) -> Model:
+    """What an image is, with its score."""
+    return {labels(row, "team", "os", "libc") | described_by(row): score(row) for row in analysed(rows)}
+
+
+def described_by(row: FleetRow) -> Labels:
+    level = {("isa", f"x86-64-v{row.isa_level}")} if row.isa_level else set()
+    return frozenset({("digest", row.short_digest), *level})
+
+
+def every(rows: list[FleetRow], value: Callable[[FleetRow], float]) -> Model:
+    """One sample for each that was analysed, zeros too."""
+    return {labels(row): value(row) for row in analysed(rows)}
+
+
+def verdict_of(row: FleetRow) -> int:
+    return {Standing.STARTS: 0, Standing.UNKNOWN: 1, Standing.FAILS: 2}[row.standing]
+
+
+def judged(rows: list[FleetRow]) -> list[FleetRow]:
+    return [row for row in rows if row.standing in (Standing.STARTS, Standing.UNKNOWN, Standing.FAILS)]
+
+
+def found(rows: list[FleetRow]) -> Model:
+    return {
+        labels(row) | {("rule", each.rule), ("severity", str(each.severity))}: each.count for row in rows for each in row.findings
+    }
+
+
+def by_team(rows: list[FleetRow], value: Callable[[FleetRow], float | None], join: Callable[[list[float]], float]) -> Model:
+    """None leaves a row out."""
+    values: dict[Labels, list[float]] = {}
+    for row in rows:
+        number = value(row)
+        if number is not None:
+            values.setdefault(of(team=row.team) if row.team else of(), []).append(number)
+    return {team: join(numbers) for team, numbers in values.items()}
 
 
 def images_by_rule(rows: list[FleetRow]) -> Model:
@@ -116,9 +181,32 @@ IMAGES: dict[tuple[str, str], Callable[[list[FleetRow]], Model]] = {
     ("Verdicts over time", "A"): lambda rows: by(rows, lambda row: JUDGED.get(row.standing), "verdict", lambda row: 1),
     ("Why they will not start", "A"): lambda rows: by(rows, lambda row: row.reason, "reason", lambda row: 1),
     ("What fails", "A"): failing_rows,
-    ("Risky", "risk"): lambda rows: each(rows, lambda row: 10 * later(row) + warnings(row)),
-    ("Risky", "later"): lambda rows: each(rows, later),
-    ("Risky", "warnings"): lambda rows: each(rows, warnings),
+    ("Risky", "risk"): lambda rows: each(rows, risk),
+    ("Risky", "later"): lambda rows: each(risky(rows), later),
+    ("Risky", "warnings"): lambda rows: each(risky(rows), warnings),
+    ("Teams", "images"): lambda rows: by_team(rows, lambda row: 1, sum),
+    ("Teams", "fails"): lambda rows: by_team(rows, lambda row: 1 if row.standing is Standing.FAILS else None, sum),
+    ("Teams", "risk"): lambda rows: by_team(rows, lambda row: score(row) if row.state else None, max),
+    ("Teams", "unique"): lambda rows: by_team(rows, lambda row: own_bytes(row) if row.state else None, sum),
+    ("Teams", "growth"): lambda rows: by_team(rows, lambda row: row.growth_bytes, sum),
+    ("Bases", "A"): lambda rows: {
+        of(os=name) if name else of(): sum(row.os == name for row in rows) for name in {row.os for row in rows}
+    },
+    ("Processor levels", "A"): lambda rows: by(
+        rows, lambda row: f"x86-64-v{row.isa_level}" if row.isa_level else "", "isa", lambda row: 1
+    ),
+    ("Grown by the last push", "A"): lambda rows: each(rows, lambda row: max(0, row.growth_bytes or 0)),
+    ("Only theirs", "A"): lambda rows: each(rows, own_bytes),
+    ("Verdict", "A"): lambda rows: {labels(row): verdict_of(row) for row in judged(rows)},
+    ("What it is now", "A"): described,
+    ("Risk", "A"): lambda rows: every(rows, score),
+    ("Findings", "A"): found,
+    ("Unpacked", "A"): lambda rows: every(rows, lambda row: row.size_bytes),
+    ("To pull", "A"): lambda rows: each(rows, lambda row: row.compressed_bytes),
+    ("Wasted bytes", "A"): lambda rows: every(rows, lambda row: row.wasted_bytes),
+    ("Its own", "A"): lambda rows: every(rows, own_bytes),
+    ("Growth", "A"): lambda rows: {labels(row): row.growth_bytes for row in rows if row.growth_bytes is not None},
+    ("Layers", "A"): lambda rows: every(rows, lambda row: len(row.layers)),
     ("Findings by rule", "A"): images_by_rule,
     ("Biggest", "A"): lambda rows: each(rows, lambda row: row.size_bytes),
     ("Wasted", "A"): lambda rows: each(rows, lambda row: row.wasted_bytes),

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from analyzers.finding import Finding, Reason, Severity, Stage, State, Verdict
 from service.fleet import SourceStatus
+from service.owners import Owners, OwnerSettings
 from tests.make.reports import failing, starting
 from tests.make.site import World
 
@@ -30,9 +31,10 @@ def finding(rule: str, severity: Severity) -> Finding:
 
 def fill(world: World) -> None:
     """Every verdict, two sources, two registries, two platforms, and a daemon that has done some work."""
+    world.fleet.renew_owners(Owners((OwnerSettings("payments", ("*/shop/[ar]*",)), OwnerSettings("backend", ("*/shop/*",)))))
     world.show(starting(1), "shop/api", "1.0", compressed_bytes=30_000_000)
     world.show(failing(2, wasted_bytes=14_200_000), "shop/report", "1.0")
-    world.show(starting(3, size_bytes=WORKER_BEFORE), "shop/worker", "2.0", registry="other.example.test")
+    world.show(starting(3, size_bytes=WORKER_BEFORE, x86_level=2), "shop/worker", "2.0", registry="other.example.test")
     risky = (finding("load.library-absent", Severity.LATER), finding("load.symbol-not-found", Severity.LATER),
              finding("size.deleted-later", Severity.WARNING))  # fmt: skip
     arm = starting(4, platform="linux/arm64", findings=risky, size_bytes=61_000_000)
@@ -55,6 +57,11 @@ def fill(world: World) -> None:
     metrics.set("enoent_queue_oldest_timestamp_seconds", to=now - OLDEST_SECONDS)
     metrics.analysed("done", 2.0)
     want_layers(world)
+    metrics.set("enoent_config_last_reload_successful", to=1)
+    metrics.set("enoent_event_loop_delay_seconds", to=0.25)
+    metrics.set("enoent_store_bytes", to=123_456)
+    metrics.set("enoent_workers", "idle", to=2)
+    metrics.add("enoent_notices_total", "chat", "sent")
     metrics.add("enoent_streamed_bytes_total", "production", by=1000)
     metrics.add("enoent_worker_exits_total", "memory")
     metrics.add("enoent_limit_hits_total", "cpu_seconds")
@@ -68,13 +75,16 @@ def want_layers(world: World) -> None:
 
 def go_on(world: World) -> None:
     """What happens between two scrapes: a tag is pushed again and bigger, and the daemon works."""
-    world.show(starting(7, size_bytes=WORKER_AFTER), "shop/worker", "2.0", registry="other.example.test")
+    grown = starting(7, size_bytes=WORKER_AFTER, x86_level=3)
+    growth = WORKER_AFTER - WORKER_BEFORE
+    world.show(grown, "shop/worker", "2.0", registry="other.example.test", growth_bytes=growth)
     metrics = world.metrics
     for _ in range(10):
         metrics.analysed("done", 2.0)
     want_layers(world)
     metrics.add("enoent_streamed_bytes_total", "production", by=5_000_000)
     metrics.add("enoent_worker_exits_total", "memory", by=2)
+    metrics.add("enoent_notices_total", "chat", "sent", by=2)
     metrics.add("enoent_limit_hits_total", "cpu_seconds", by=2)
 
 

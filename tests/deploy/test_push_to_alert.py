@@ -24,8 +24,10 @@ from tests.registry import Registry
 pytestmark = [pytest.mark.promtool, pytest.mark.registry, pytest.mark.xdist_group("push to alert")]
 
 BROKEN, GOOD = "alerts/broken", "alerts/good"
-IDLE = {"Worker exits", "Limits hit"}
-"""Nothing goes wrong here, so these have no bar."""
+IDLE = {"Worker exits", "Limits hit", "Told"}
+"""Nothing goes wrong here and nobody is told, so these have no bar."""
+OF_THE_WHOLE = {("Only theirs", "A"), ("Its own", "A"), ("Teams", "unique")}
+"""What an image has alone depends on what else the registry holds by now."""
 GLIBC_LOADER = "/lib64/ld-linux-x86-64.so.2"
 
 
@@ -43,7 +45,10 @@ def image(content: bytes, *, padding: int = 0) -> Image:
 @pytest.fixture(scope="module")
 def watched(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Two images pushed, seen and scraped; nobody told the daemon their names."""
-    settings = {"registries": [{"host": registry.host, "name": "production", "poll_seconds": 0.5}]}
+    settings = {
+        "registries": [{"host": registry.host, "name": "production", "poll_seconds": 0.5}],
+        "owners": [{"team": "payments", "images": ["*/alerts/*"]}],
+    }
     with live(tmp_path_factory.mktemp("daemon"), settings) as daemon:
         try:
             scraping = started(tmp_path_factory.mktemp("prometheus"), daemon.url.removeprefix("http://"))
@@ -67,6 +72,7 @@ def row_of(item: dict[str, object]) -> FleetRow:
         state=State(read.standing) if read.standing in tuple(State) else None,
         reason=Reason(read.reason) if read.reason else None, os=read.os, libc=read.libc,
         compressed_bytes=read.compressed_bytes, size_bytes=read.uncompressed_bytes, wasted_bytes=read.wasted_bytes,
+        team=read.team, growth_bytes=read.growth_bytes, isa_level=read.isa_level, layers=("",) * read.layers,
         findings=tuple(FindingCount(found.rule, found.severity, found.count) for found in read.findings),
     )  # fmt: skip
 
@@ -82,7 +88,9 @@ def test_every_panel_shows_what_the_live_daemon_knows(watched: Watched) -> None:
     }
     for target in TARGETS:
         asked = filled(target.expr, {"repository": f"{GOOD}|{BROKEN}"})
-        if target.name in IMAGES:
+        if target.name in OF_THE_WHOLE:
+            assert prometheus.query(asked) or target.name[0] == "Only theirs", named(target)
+        elif target.name in IMAGES:
             chosen = [row for row in rows if row.repository in (GOOD, BROKEN)]
             check(prometheus.query(asked), IMAGES[target.name](chosen), asked)
         elif target.panel["title"] not in IDLE:
@@ -103,6 +111,7 @@ def test_a_pushed_image_that_will_not_start_fires_its_alert_and_the_alert_leads_
     labels, annotations = alert["labels"], alert["annotations"]
     assert labels["alertname"] == "EnoentNoSuchFileOrDirectory"
     assert (labels["severity"], labels["registry"], labels["tag"]) == ("critical", watched.registry.host, "1.0")
+    assert labels["team"] == "payments"
     summary = f"{watched.registry.host}/{BROKEN}:1.0 will not start: no such file or directory"
     assert annotations["summary"] == summary
     path = re.search(r"(/\?\S+)$", annotations["description"])
@@ -120,3 +129,16 @@ def test_a_mended_push_takes_the_failing_series_away(watched: Watched) -> None:
     assert prometheus.query(f'enoent_image_start_verdict{{repository="{BROKEN}", verdict="fails"}}') == {}
     [item] = daemon.images(repository=BROKEN)
     assert item["standing"] == "starts"
+
+
+def test_a_push_that_breaks_a_tag_that_started_fires_another_alert(watched: Watched) -> None:
+    prometheus = watched.prometheus
+    prometheus.until(lambda: prometheus.query(f'enoent_image_start_verdict{{repository="{GOOD}", verdict="starts"}}'), "a start")
+    watched.registry.push(f"{GOOD}:1.0", image(dynamic_program("hello", GLIBC_LOADER, ("libc.so.6",))))
+
+    def firing() -> set[tuple[str, str]]:
+        alerts = [alert["labels"] for alert in prometheus.alerts() if alert["state"] == "firing"]
+        return {(labels["alertname"], labels["team"]) for labels in alerts if labels.get("repository") == GOOD}
+
+    wanted = {("EnoentNewlyFails", "payments"), ("EnoentNoSuchFileOrDirectory", "payments")}
+    prometheus.until(lambda: firing() == wanted, "both alerts")

@@ -20,7 +20,8 @@ from tests.prometheus import DEPLOY
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "alerts.md"
 GROUPS = yaml.safe_load((DEPLOY / "enoent.rules.yml").read_text())["groups"]
-ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
+ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for group in GROUPS for rule in group["rules"] if "alert" in rule}
+RECORDED = [rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule]
 TEST_FILES = sorted(DEPLOY.glob("*.test.yml"))
 
 
@@ -36,7 +37,7 @@ def promtool(*words: str) -> str:
 @pytest.mark.promtool
 def test_promtool_takes_the_configuration_and_the_rules() -> None:
     assert "SUCCESS: prometheus.yml is valid" in promtool("check", "config", "prometheus.yml")
-    assert f"SUCCESS: {len(ALERTS)} rules found" in promtool("check", "rules", "enoent.rules.yml")
+    assert f"SUCCESS: {len(ALERTS) + len(RECORDED)} rules found" in promtool("check", "rules", "enoent.rules.yml")
 
 
 @pytest.mark.promtool
@@ -78,8 +79,39 @@ def test_no_such_file_or_directory_can_be_alerted_on_by_itself() -> None:
 
 def test_every_metric_of_the_rules_exists() -> None:
     known = {metric.name for metric in METRICS}
-    asked = {name for rule in ALERTS.values() for name in re.findall(r"enoent_\w+", rule["expr"])}
-    assert asked <= known
+    expressions = [rule["expr"] for group in GROUPS for rule in group["rules"]]
+    assert {name for expression in expressions for name in re.findall(r"enoent_\w+", expression)} <= known
+    assert {name for expression in expressions for name in re.findall(r"image:\w+:\w+", expression)} == set(RECORDED)
+
+
+def routed(**labels: str) -> str:
+    """Who is told of an alert, as Alertmanager's own tool says."""
+    program = shutil.which("amtool")
+    if program is None:
+        absent("no amtool: run tests/setup/debian.sh")
+    asked = [f"{name}={value}" for name, value in labels.items()]
+    command = [program, "config", "routes", "test", "--config.file=alertmanager.yml", *asked]
+    done = subprocess.run(command, cwd=DEPLOY, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.promtool
+def test_the_example_of_alertmanager_tells_teams_of_their_images_and_platform_people_of_the_rest() -> None:
+    assert routed(alertname="EnoentNewlyFails", severity="critical", team="payments", tag="1.0") == "payments-page"
+    assert routed(alertname="EnoentGrowthJump", severity="warning", team="payments", tag="1.0") == "payments"
+    assert routed(alertname="EnoentNewlyFails", severity="critical", tag="1.0") == "platform-page"
+    assert routed(alertname="EnoentDown", severity="critical", job="enoent") == "platform-page"
+    assert routed(alertname="EnoentBehind", severity="warning", job="enoent") == "platform"
+
+
+def test_the_example_of_alertmanager_does_not_tell_the_same_image_twice() -> None:
+    """What a push broke is one alert; the alert of its reason is silenced, those of other images are not."""
+    [inhibition] = yaml.safe_load((DEPLOY / "alertmanager.yml").read_text())["inhibit_rules"]
+    assert inhibition["source_matchers"] == ["alertname = EnoentNewlyFails"]
+    assert set(inhibition["equal"]) == {"source", "registry", "repository", "tag", "platform"}
+    silenced = re.findall(r"Enoent\w+", inhibition["target_matchers"][0])
+    assert silenced == [name for name, rule in ALERTS.items() if "reason=" in rule["expr"]]
 
 
 def test_the_scrape_takes_all_series_there_can_be() -> None:

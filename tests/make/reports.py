@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from analyzers.finding import (
     Attempt,
     Finding,
@@ -105,4 +107,6 @@ def row(report: Report | None, repository: str, tag: str = "latest", **changes: 
         "compressed_bytes": report.size_bytes // 3 if report else 0,
     }  # fmt: skip
     sighting = Sighting(source, registry, repository, tag, manifest)
-    return make_row(sighting, platform, report, **(values | changes))
+    growth = changes.pop("growth_bytes", None)
+    made = make_row(sighting, platform, report, **(values | changes))
+    return msgspec.structs.replace(made, growth_bytes=growth)

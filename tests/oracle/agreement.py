@@ -45,9 +45,9 @@ A verdict *unknown* counts as a difference.
 
 
 _PEERS = """\
-libtree and lddtree of Debian 12 on a sample of the same files, of which they tell less: which libraries are found where, and which are not.
-Here that alone counts, in any order. Versions and symbols, which they do not know, are left out; so are musl's systems and those
-whose C library does not fit, in which libtree cannot run.
+libtree and lddtree of Debian 12 on a sample of the same files, of which they tell less: which libraries are found where, and
+which are not. Here that alone counts, in any order. Versions and symbols, which they do not know, are left out; so are musl's
+systems and those whose C library does not fit, in which libtree cannot run.
 """
 
 
