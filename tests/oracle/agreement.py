@@ -11,14 +11,15 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.make.elves import ToolAbsent
 from tests.oracle.comparison import LIMITS, Agreement, Difference, compare
 from tests.oracle.forms import DEBIAN_ONLY, FORMS
-from tests.oracle.real_roots import ALPINE, DEBIANS, Elf, System, whole
+from tests.oracle.peers import agreeing, ask_peers
+from tests.oracle.real_roots import ALPINE, DEBIANS, Elf, Listed, System, whole
 
 PAGE = Path(__file__).parents[2] / "docs/agreement.md"
 ROOTS = {
@@ -43,6 +44,13 @@ A verdict *unknown* counts as a difference.
 """
 
 
+_PEERS = """\
+libtree and lddtree of Debian 12 on a sample of the same files, of which they tell less: which libraries are found where, and
+which are not. Here that alone counts, in any order. Versions and symbols, which they do not know, are left out; so are musl's
+systems and those whose C library does not fit, in which libtree cannot run.
+"""
+
+
 class Excuse(NamedTuple):
     """A difference that stays, by the rule it comes from."""
 
@@ -59,6 +67,12 @@ class Excuse(NamedTuple):
 
 
 EXCUSES: tuple[Excuse, ...] = ()
+
+
+PEERED = ("whole", "libraries lost", "no cache", "stale cache", "fresh cache", "run paths rewritten")
+"""Forms in which other tools are asked; libtree needs a C library that works."""
+PEER_FILES = 200
+"""How many files of each form: lddtree takes its time."""
 
 
 class Systems(Mapping[str, System]):
@@ -80,8 +94,12 @@ class Systems(Mapping[str, System]):
         return len(ROOTS)
 
 
-def ask(systems: Systems, root: str, form: str, sample: int | None = None) -> Agreement:
-    """One root in one form; the same seed each time. `sample`: how many files, None for all."""
+def ask(
+    systems: Systems, root: str, form: str, sample: int | None = None, peers: Callable[[System, Listed], None] | None = None
+) -> Agreement:
+    """One root in one form; the same seed each time. `sample`: how many files, None for all. `peers` gets the system as it is
+    then, and what its loader lists.
+    """
     seed = zlib.crc32(f"{root} {form}".encode())
     others = {name: systems[name] for name in systems if name != root}
     change = FORMS[form](systems[root], others, random.Random(seed))
@@ -89,7 +107,10 @@ def ask(systems: Systems, root: str, form: str, sample: int | None = None) -> Ag
         elves: list[Elf] = system.elves()
         if sample is not None and sample < len(elves):
             elves = random.Random(seed).sample(elves, sample)
-        return compare(system, elves, PROGRAM)
+        agreement = compare(system, elves, PROGRAM)
+        if peers is not None:
+            peers(system, agreement.listed)
+        return agreement
 
 
 def unexcused(root: str, form: str, agreement: Agreement) -> list[Difference]:
@@ -108,7 +129,23 @@ def limit_lines(met: Mapping[str, int]) -> list[str]:
     return [f"- **{name}** ({met.get(name, 0):,} listings): {reason}" for name, reason in LIMITS.items()]
 
 
-def page(outcomes: Mapping[tuple[str, str], Agreement]) -> str:
+class Peers(NamedTuple):
+    """How many files other tools see as the loader lists them, by root and form."""
+
+    files: int
+    agreeing: dict[str, int]
+
+
+def peer_lines(peers: Mapping[tuple[str, str], Peers]) -> list[str]:
+    names = next((list(each.agreeing) for each in peers.values()), [])
+    lines = [f"| root | form | listed by glibc | {' | '.join(names)} |", "| --- | --- |" + " ---: |" * (1 + len(names))]
+    for (root, form), each in peers.items():
+        cells = (each.agreeing[name] for name in names)
+        lines.append(f"| {root} | {form} | {each.files:,} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
+    return lines
+
+
+def page(outcomes: Mapping[tuple[str, str], Agreement], peers: Mapping[tuple[str, str], Peers]) -> str:
     rows, met = [], Counter[str]()
     for (root, form), each in outcomes.items():
         met.update(each.limits)
@@ -138,19 +175,40 @@ def page(outcomes: Mapping[tuple[str, str], Agreement]) -> str:
             "",
             *limit_lines(met),
             "",
+            "## Other tools",
+            "",
+            *_PEERS.splitlines(),
+            "",
+            *peer_lines(peers),
+            "",
         ]
     )
 
 
 def main() -> None:
     outcomes: dict[tuple[str, str], Agreement] = {}
+    peers: dict[tuple[str, str], Peers] = {}
     bad = 0
+    said: dict[str, Listed] = {}
+
+    def theirs(system: System, real: Listed) -> None:
+        part = random.Random(len(real)).sample(sorted(real), min(PEER_FILES, len(real)))
+        said.clear()
+        said["the loader"] = {path: real[path] for path in part}
+        said.update(ask_peers(system, part))
+
     with tempfile.TemporaryDirectory(prefix="roots-") as folder:
         systems = Systems(Path(folder))
         for root, form in PAIRS:
             began = time.monotonic()
             try:
-                outcome = outcomes[root, form] = ask(systems, root, form)
+                peered = root in DEBIANS and form in PEERED
+                outcome = outcomes[root, form] = ask(systems, root, form, peers=theirs if peered else None)
+                if peered:
+                    real = said.pop("the loader")
+                    differing = {each.path for each in outcome.differences if each.what == "libraries"}
+                    counts = {name: agreeing(real, each) for name, each in said.items()}
+                    peers[root, form] = Peers(len(real), {"enoent": len(real.keys() - differing), **counts})
             except ToolAbsent as error:
                 sys.exit(str(error))
             left = unexcused(root, form, outcome)
@@ -171,7 +229,7 @@ def main() -> None:
     ]
     for excuse in idle:
         print(f"excuses nothing: {excuse}")
-    PAGE.write_text(page(outcomes))
+    PAGE.write_text(page(outcomes, peers))
     sys.exit(1 if bad or idle else 0)
 
 

@@ -22,7 +22,7 @@ from analyzers.profile import HostProfile
 from analyzers.start import NO_OVERRIDES, Start, foretell_start
 from tests.fleet.engine_words import x86_level
 from tests.oracle.inside import Ended, Job, run_inside
-from tests.oracle.real_roots import Elf, System
+from tests.oracle.real_roots import Elf, Listed, System
 
 STARTED = 42
 _REFUSED = 5
@@ -68,6 +68,8 @@ class Agreement(NamedTuple):
     differences: tuple[Difference, ...]
     limits: Mapping[str, int]
     """How often each of LIMITS was met."""
+    listed: Listed
+    """Where glibc's loader finds the libraries of each file that it lists."""
 
 
 class _Said(NamedTuple):
@@ -93,13 +95,16 @@ def compare(system: System, elves: Sequence[Elf], command: str) -> Agreement:
     asked = [_ask(each, interp, first, system, profile) for each in elves]
     ended = iter(run_inside(system.folder, [job for each in asked for job in each.jobs]))
     differences: list[Difference] = []
-    limits = Counter[str]()
+    limits, told = Counter[str](), Listed()
     failing = 0
     for each, question, listing in zip(elves, asked, listings, strict=True):
         ends = [next(ended) for _ in question.jobs]
         failing += any(_is_bad(end) for end in ends)
-        differences += _differences(os.fsdecode(b"/" + each.node.path), question, listing, ends, limits)
-    return Agreement(len(elves), sum(each.start is not None for each in asked), failing, tuple(differences), limits)
+        path = os.fsdecode(b"/" + each.node.path)
+        differences += _differences(path, question, listing, ends, limits)
+        if question.family == "glibc" and ends[-1].out:
+            told[path] = system.libraries_at(_read_trace(ends[-1], listing.interpreter).libraries)
+    return Agreement(len(elves), sum(each.start is not None for each in asked), failing, tuple(differences), limits, told)
 
 
 # -- the questions --

@@ -13,7 +13,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,6 +52,19 @@ class Elf(NamedTuple):
     facts: ElfFacts
 
 
+class Libraries(NamedTuple):
+    """What one file is given, ld.so and the vDSO left out."""
+
+    found: frozenset[str]
+    """Paths, links resolved."""
+    missing: frozenset[str]
+    """Names."""
+
+
+Listed = dict[str, Libraries]
+"""By the file's path."""
+
+
 class System:
     """A root on disk and the layers that make it."""
 
@@ -80,6 +93,17 @@ class System:
             if self.rootfs.resolve(f"/{place}".encode()).node is not None:
                 found.setdefault(os.fsdecode(facts.soname), place)
         return found
+
+    def libraries_at(self, listed: Iterable[tuple[str, str | None]]) -> Libraries:
+        """Names with the paths they lead to, None where they lead nowhere."""
+        found, missing = set[str](), set[str]()
+        for name, place in listed:
+            if place is None:
+                missing.add(name)
+            elif "/ld-linux" not in place and not place.startswith("linux-vdso"):
+                node = self.rootfs.resolve(os.fsencode(place)).node
+                found.add(place if node is None else os.fsdecode(node.path))
+        return Libraries(frozenset(found), frozenset(missing))
 
     def read(self, path: str) -> bytes:
         """Content of a file, links followed inside the root."""
