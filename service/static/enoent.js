@@ -30,7 +30,7 @@ if (running && window.EventSource) {
       if (fresh[index] && !part.contains(document.activeElement)) part.replaceWith(document.adoptNode(fresh[index]));
     });
   };
-  new EventSource("/events").addEventListener("message", (message) => {
+  const tell = (message) => {
     const news = JSON.parse(message.data);
     running.hidden = news.running.length === 0;
     running.replaceChildren(...news.running.slice(0, 8).map((image) => {
@@ -50,5 +50,14 @@ if (running && window.EventSource) {
       setTimeout(() => { waiting = false; renew(); }, 1500);
     }
     revision = news.revision;
-  });
+  };
+  let events = null;
+  const listen = () => {
+    events = new EventSource("/events");
+    events.addEventListener("message", tell);
+  };
+  // A page that a browser keeps for going back must not hold its connection: after six of them nothing would load any more.
+  addEventListener("pagehide", () => events.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) { listen(); renew(); } });
+  listen();
 }
