@@ -65,6 +65,7 @@ _LIBRARY_FOLDERS = (
 _INTERPRETER_FOLDERS = (b"/bin", b"/usr/bin", b"/usr/local/bin", b"/sbin", b"/usr/sbin", b"/busybox")
 _FOREIGN_PREFIXES = (b"/nix/", b"/gnu/", b"/home/linuxbrew", b"@@HOMEBREW", b"/opt/homebrew")
 _SHOWN_NEEDED = 20
+_DF_1_PIE = 0x08000000
 
 _ABSENCES = frozenset(
     {
@@ -318,12 +319,14 @@ def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig,
         verdict = State.UNKNOWN if unread else State.FAILS
         return ObjectListing(path=shown, verdict=verdict, error="not wholly read" if unread else "not an ELF file", layer=layer)
     base = ObjectListing(path=shown, interpreter=show(facts.interp or b""), layer=layer)
-    if facts.interp is None and not facts.needed:
-        return base
     creds = start.user.credentials(dac_override=profile.dac_override)
     if facts.interp is None:
+        if not facts.needed and not _is_plug_in(facts):
+            return base
         # A library: as its users would have it loaded, by the loader of the image's program or of its family.
         executed = _library_execution(rootfs, found.node, path, start, config, creds)
+        if executed.unknown and not facts.needed:
+            return base
         return _list_closure(rootfs, base, facts, executed, start, profile)
     tried = attempt(rootfs, "path", path, found)
     executed = execute_elf(
@@ -340,6 +343,11 @@ def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig,
         architecture=config.platform.architecture,
     )
     return _list_closure(rootfs, base, facts, executed, start, profile)
+
+
+def _is_plug_in(facts: ElfFacts) -> bool:
+    """Whether an object that names no library leaves symbols to others: it is no static program and no loader."""
+    return facts.dynamic and facts.loader is None and not facts.dt_flags_1 & _DF_1_PIE
 
 
 def _library_execution(
@@ -375,7 +383,7 @@ def _list_closure(
     return msgspec.structs.replace(
         base,
         verdict=State.UNKNOWN if ok is None else State.STARTS if ok else State.FAILS,
-        error="" if ok else show(b"\n".join(result.lines)) or result.crash or result.unknown,
+        error="" if ok else "\n".join(map(show, result.lines)) or result.crash or result.unknown,
         needed={show(name): show_path(where[show(name)]) if show(name) in where else None for name in facts.needed},
         unmet_versions=tuple(f"{provider}: {version} (for {by})" for provider, version, by in result.unmet_versions),
         unbound_symbols=(

@@ -7,6 +7,7 @@ not reach are not padded: what came out is printed. The layers are compressed as
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import hashlib
 import io
 import json
@@ -28,6 +29,7 @@ ENTRIES = 44_000
 ELF_FILES = 1_300
 GZIP_LEVEL = 6
 MTIME = 1_700_000_000
+WRITE_BYTES = 1 << 20
 LAYERS = (
     ("base", ("bash", "coreutils")),
     ("apt-get install gcc g++ git", ("gcc", "g++", "git")),
@@ -227,7 +229,7 @@ def _member(path: str, size: int = 0) -> tarfile.TarInfo:
     return member
 
 
-class _Blob(io.RawIOBase):
+class _Blob:
     """Takes a tar, writes it compressed, and knows both digests."""
 
     def __init__(self, path: Path) -> None:
@@ -236,10 +238,7 @@ class _Blob(io.RawIOBase):
         self.digest, self.diff_id = hashlib.sha256(), hashlib.sha256()
         self.compressed_bytes = self.uncompressed_bytes = 0
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes) -> int:
         self.diff_id.update(data)
         self.uncompressed_bytes += len(data)
         self._put(self._gzip.compress(data))
@@ -251,10 +250,8 @@ class _Blob(io.RawIOBase):
         self._file.write(packed)
 
     def close(self) -> None:
-        if not self._file.closed:
-            self._put(self._gzip.flush())
-            self._file.close()
-        super().close()
+        self._put(self._gzip.flush())
+        self._file.close()
 
 
 def _write_layer(instruction: str, members: Iterable[tuple[tarfile.TarInfo, bytes]], folder: Path) -> Layer:
@@ -262,7 +259,10 @@ def _write_layer(instruction: str, members: Iterable[tuple[tarfile.TarInfo, byte
     elf: set[bytes] = set()
     unfinished = folder / f"unfinished-{hashlib.sha256(instruction.encode()).hexdigest()[:16]}"
     blob = _Blob(unfinished)
-    with io.BufferedWriter(blob, 1 << 20) as buffer, tarfile.open(fileobj=buffer, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    with (
+        contextlib.closing(blob),
+        tarfile.open(fileobj=blob, mode="w|", format=tarfile.PAX_FORMAT, bufsize=WRITE_BYTES) as tar,
+    ):
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
             entries += 1

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -79,22 +79,11 @@ def children(pid: int) -> list[int]:
 
 def peak_bytes(pid: int) -> int:
     """Highest resident memory (VmHWM) of a living process; 0 when it has gone."""
-    return next(_status(pid, "VmHWM"), 0)
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory (VmRSS) of a living process; 0 when it has gone."""
-    return next(_status(pid, "VmRSS"), 0)
-
-
-def _status(pid: int, name: str) -> Iterator[int]:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return
-    for line in lines:
-        if line.startswith(name + ":"):
-            yield int(line.split()[1]) * 1024
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _tasks(pid: int) -> list[Path]:
@@ -105,11 +94,10 @@ def _tasks(pid: int) -> list[Path]:
 
 
 class Lag:
-    """How late the loop turned: the worst, and how often it was later than a quarter of a second."""
+    """How late the loop turned at worst."""
 
     def __init__(self) -> None:
         self.longest = 0.0
-        self.turns = 0
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +110,6 @@ async def loop_lag() -> AsyncIterator[Lag]:
             wanted = time.perf_counter() + PROBE_SECONDS
             await asyncio.sleep(PROBE_SECONDS)
             lag.longest = max(lag.longest, time.perf_counter() - wanted)
-            lag.turns += 1
 
     task = asyncio.create_task(probe())
     try:

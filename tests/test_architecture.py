@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,8 +27,18 @@ TOUCHES_THE_WORLD = {
 }  # fmt: skip
 
 
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file. A collection of garbage in the middle of a parse upsets CPython 3.11's count of its depth."""
+    gc.disable()
+    try:
+        return tuple(ast.walk(ast.parse(path.read_text())))
+    finally:
+        gc.enable()
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -34,7 +46,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def calls(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Call):
             yield node.lineno, ast.unparse(node.func)
 
@@ -65,7 +77,7 @@ def test_unsafe_readers_are_never_used_on_image_bytes(path: Path) -> None:
     names = set(imports(path)) - ({"tarfile"} if path in WRITES_ARCHIVES else set())
     assert not names & {"tarfile", "zipfile", "pickle", "marshal", "shelve", "elftools.elf.elffile"}, short(path)
     if path in WRITES_ARCHIVES:
-        opened = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        opened = [ast.unparse(node) for node in nodes(path) if isinstance(node, ast.Call)]
         assert all("mode='w'" in call for call in opened if call.startswith("tarfile.open("))
 
 

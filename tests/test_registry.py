@@ -24,7 +24,7 @@ def test_an_image_that_was_pushed_is_given_back_and_each_request_is_told(registr
     layer = json.loads(body)["layers"][1]
     assert registry.request("GET", f"/v2/made/one/blobs/{layer['digest']}")[0] == 200
     assert registry.blob_path(layer["digest"]).stat().st_size == layer["size"]
-    assert [each.status for each in registry.requests("GET", layer["digest"])] == [200]
+    assert [each.status for each in registry.requests("GET", f"made/one/blobs/{layer['digest']}")] == [200]
 
 
 def test_images_of_several_platforms_become_an_index(registry: Registry) -> None:

@@ -35,7 +35,9 @@ _ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31,
 class Table:
     """The symbols of one file, made ready once: what it wants, strong references only, and what it offers."""
 
-    __slots__ = ("_facts", "_offered", "at_once", "bare_offers", "calls", "copies", "ifuncs", "offers", "plt_names", "starts")
+    __slots__ = (
+        "_facts", "_offered", "at_once", "bare_offers", "calls", "copies", "ifuncs", "offers", "plt_names", "settled", "starts",
+    )  # fmt: skip
 
     def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
         self._facts = facts
@@ -59,6 +61,8 @@ class Table:
         self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), facts.export_flags.translate(_IS_IFUNC)))
         self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
         """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
+        self.settled: dict[int, frozenset[Table]] = {}
+        """By the id of one of the tuples above: tables that answered all of it together, in whatever process that was."""
 
     def offered(self) -> dict[bytes, list[Offered]]:
         if self._offered is None:
@@ -158,6 +162,7 @@ class Scope:
     def __init__(self, objects: Sequence[Mapped], tables: Sequence[Table], release: tuple[int, int], program: bytes) -> None:
         self._objects = [each for each in objects if not each.faked]
         self._tables = {id(each): table for each, table in zip(objects, tables, strict=True)}
+        self._present = {self._tables[id(each)] for each in self._objects}
         self._release = release
         self._program = program
         self._bare = {name: each for each in reversed(self._objects) if not each.versioned for name in each.names}
@@ -235,36 +240,49 @@ class Scope:
         return None, 0
 
     def _missing(self, mapped: Mapped, references: Sequence[Reference], without: Mapped | None = None) -> list[Reference]:
+        if not references:
+            return []
+        settled = self._tables[id(mapped)].settled
+        known = settled.get(id(references)) if without is None else None
+        if known is not None and known <= self._present:
+            return []
         left = {reference for reference in references if reference.version}
         bare = {reference.name for reference in references if not reference.version}
+        used: set[Table] = set()
         for other in self._by_size:
             if not left and not bare:
                 break
             if other is not without:
+                table = self._tables[id(other)]
                 # In this form a difference costs the smaller of both.
-                left = left - self._tables[id(other)].offers
-                bare = bare - self._tables[id(other)].bare_offers
-        if not left and not bare:
-            return []
+                fewer, barer = left - table.offers, bare - table.bare_offers
+                if len(fewer) < len(left) or len(barer) < len(bare):
+                    used.add(table)
+                left, bare = fewer, barer
         hidden = {need.version for need in mapped.facts.verneed if need.index & 0x8000}
-        data = set(self._tables[id(mapped)].starts)
-        return [
-            reference
-            for reference in references
-            if (reference in left if reference.version else reference.name in bare)
-            and not self._answered(reference, hidden=reference.version in hidden, data=reference in data, without=without)
-        ]
+        data = set(self._tables[id(mapped)].starts) if left or bare else set()
+        missing = []
+        for reference in references if left or bare else ():
+            if reference in left if reference.version else reference.name in bare:
+                answering = self._answering(reference, reference.version in hidden, reference in data, without)
+                if answering is None:
+                    missing.append(reference)
+                else:
+                    used.add(answering)
+        if not missing and without is None:
+            settled[id(references)] = frozenset(used)
+        return missing
 
-    def _answered(self, reference: Reference, *, hidden: bool, data: bool, without: Mapped | None) -> bool:
+    def _answering(self, reference: Reference, hidden: bool, data: bool, without: Mapped | None) -> Table | None:
         for other in self._objects:
             if other is without:
                 continue
             table = self._tables[id(other)]
-            if satisfies(table, reference, versioned=other.versioned, hidden=hidden):
-                return True
+            if reference.name in table.offered() and satisfies(table, reference, versioned=other.versioned, hidden=hidden):
+                return table
             if data and reference.name in table.plt_names:
-                return True
-        return False
+                return table
+        return None
 
     def _asserts(self, mapped: Mapped, references: Sequence[Reference]) -> bytes:
         """Up to 2.40 a provider named in DT_VERNEED must not have lost its version table (G48, T78)."""

@@ -358,8 +358,10 @@ class Loading:
         if libc is not None and wanting:
             self._lines.append(b"Inconsistency detected by ld.so: " + wanting + b": Assertion `sym != NULL' failed!")
             return self.result(exit_code=127, reason=Reason.OTHER, wanted=libc.name)
-        if libc is not None and libc.facts.libc_version and self._said.version not in ("", libc.facts.libc_version):
-            return self.result(crash="SIGABRT", wanted=libc.name)
+        # Which may be the program itself: it can be run.
+        running = libc or self._space.program
+        if running.facts.libc_version and self._said.version not in ("", running.facts.libc_version):
+            return self.result(crash="SIGABRT", wanted=self._space.path_of(running))
         return self.result(ok=True)
 
     def _second_loader(self) -> Mapped | None:

@@ -55,6 +55,7 @@ class Namespace:
         self.found: dict[int, Attempt] = {}
         """By id of the object: the attempt that found it."""
         self._faked: dict[bytes, Mapped] = {}
+        """What stands for names that were not found; who asks for one again has its own run paths to be searched."""
         self._ledger = Ledger()
         self._inodes: dict[tuple[int, bytes], Mapped] = {}
         self._called: dict[bytes, list[Mapped]] = {}
@@ -160,9 +161,7 @@ class Namespace:
                 name = self._expand(mapped, text, tag)
                 if not name and text:
                     continue
-                if name in self._faked:
-                    self.missing.append((name, mapped))
-                found = self._faked.get(name) or self.map_object(name, mapped)
+                found = self.map_object(name, mapped)
             except (Signalled, Crashed) as failure:
                 if tag == DT_AUXILIARY and isinstance(failure, Signalled) and not failure.immediate:
                     continue
@@ -260,6 +259,10 @@ def absolute(process: Process, path: bytes) -> bytes:
 
 def _wanted(facts: ElfFacts) -> Iterator[tuple[int, bytes]]:
     """DT_NEEDED, DT_FILTER and DT_AUXILIARY in the order of the dynamic section."""
+    if not facts.filters and not facts.auxiliaries:
+        for name in facts.needed:
+            yield DT_NEEDED, name
+        return
     lists = {DT_NEEDED: facts.needed, DT_FILTER: facts.filters, DT_AUXILIARY: facts.auxiliaries}
     order = [tag for tag, _ in facts.tags if tag in lists]
     if any(order.count(tag) != len(names) for tag, names in lists.items()):

@@ -103,8 +103,9 @@ def _match(provider: Mapped, version: bytes, wanted_by: bytes, *, weak: bool) ->
     facts = provider.facts
     if not facts.verdef and facts.verdef_version == 1:
         return b"no version information available (required by " + wanted_by + b")", False
-    if any(definition.version == version for definition in facts.verdef):
-        return b"", False
+    for definition in facts.verdef:
+        if definition.version == version:
+            return b"", False
     if facts.verdef_version != 1:
         return b"unsupported version %d of Verdef record" % facts.verdef_version, True
     if weak:

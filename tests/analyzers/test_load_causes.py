@@ -208,6 +208,38 @@ def test_ldd_of_a_plugin_leaves_open_what_its_host_brings() -> None:
     assert found.unbound_symbols == ("foo (in /p.so)",)  # type: ignore[attr-defined]
 
 
+def test_ldd_of_a_plugin_that_names_no_library_tells_what_it_leaves_open() -> None:
+    found = listed({"x": prog(), "p.so": lib("p.so", source=CALLS)}, "/p.so")
+    assert (found.verdict, found.error) == (State.STARTS, "")  # type: ignore[attr-defined]
+    assert found.unbound_symbols == ("foo (in /p.so)",)  # type: ignore[attr-defined]
+
+
+def test_ldd_gives_each_line_of_the_loader_a_line() -> None:
+    other = elf(LIB, shared="libw.so", source=CALLS, libs={LIB: wants_v2()}, runpath="/a")
+    items = {"x": program(elf(LIB, "libw.so", source=CALLS, libs={LIB: wants_v2(), "libw.so": other}, runpath="/a"))}
+    found = listed({**items, "a/libw.so": file(other), "a/libv.so": file(versioned_lib(V1))}, "/x")
+    assert found.error.split("\n") == [  # type: ignore[attr-defined]
+        "/x: /a/libv.so: version `V2' not found (required by /x)",
+        "/x: /a/libv.so: version `V2' not found (required by /a/libw.so)",
+    ]
+
+
+def test_a_library_missing_for_one_is_looked_for_again_where_another_looks() -> None:
+    items = {"x": prog("liba.so", "libb.so"), "usr/lib/libb.so": lib("libb.so", "liba.so", runpath="/a"), "a/liba.so": v()}
+    found = listed(items, "/x")
+    tried = [(step.by, step.ok) for step in found.tree if step.wanted == "liba.so"]  # type: ignore[attr-defined]
+    assert tried == [("/x", False), ("/usr/lib/libb.so", True)]
+
+
+def test_a_library_whose_symbols_one_program_brings_is_not_taken_for_complete_in_another() -> None:
+    wants = lib("libp.so", source=CALLS, flags=("-Wl,-z,now",))
+    items = {"x": prog("libp.so", LIB), "y": prog("libp.so"), "usr/lib/libp.so": wants, f"usr/lib/{LIB}": file(versioned_lib(V1))}
+    config = ImageConfig(cmd=("/x",), platform=Platform("linux", "amd64"))
+    one, other, again = list_objects(config, [root(items)], paths=(b"/x", b"/y", b"/x"))
+    assert (one.verdict, other.verdict, again.verdict) == (State.STARTS, State.FAILS, State.STARTS)
+    assert other.error == "/y: symbol lookup error: /usr/lib/libp.so: undefined symbol: foo"
+
+
 def test_ldd_finds_the_loader_that_a_library_names() -> None:
     found = listed({"x": prog(), "p.so": lib("p.so", "ld-linux-x86-64.so.2")}, "/p.so")
     assert found.needed == {"ld-linux-x86-64.so.2": "/lib64/ld-linux-x86-64.so.2"}  # type: ignore[attr-defined]

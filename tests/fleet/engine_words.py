@@ -101,12 +101,12 @@ def profile_of(engine: Engine, *, dac_override: bool = True) -> HostProfile:
         engine_version=pair(info["ServerVersion"]),
         runc_version=pair(runc.stdout),
         kernel=pair(info["KernelVersion"]),
-        x86_level=_x86_level(),
+        x86_level=x86_level(),
         dac_override=dac_override,
     )
 
 
-def _x86_level() -> int:
+def x86_level() -> int:
     found = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     flags = set(found[1].split()) if found else set()
     level = 1

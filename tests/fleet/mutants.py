@@ -207,7 +207,7 @@ def _namesakes(path: str, own: Item | None) -> dict[str, Item]:
         for place, item in files.items():
             if place.rpartition("/")[2] == name and item.kind == Kind.FILE and item != own:
                 found[f"{base}:{place}"] = item
-            elif place.rpartition("/")[2] == name and item.kind == Kind.SYMLINK and b"/" not in item.link:
+            elif place.endswith(f"/{name}") and item.kind == Kind.SYMLINK and item.link not in (b"busybox", b"/bin/busybox"):
                 real = files.get(f"{place.rpartition('/')[0]}/{item.link.decode()}")
                 if real is not None and real.kind == Kind.FILE:
                     found[f"{base}:{place}"] = real

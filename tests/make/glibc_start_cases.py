@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from analyzers.elf import read_elf
 from tests.make.elves import build, c, patched
 from tests.make.glibc_cases import ABSENT, BARE, EXIT, LIB, MULTIARCH, STARTED, Case, changed, elf, fails, lib, prog, v
 from tests.make.glibc_loaders import library_of
 from tests.make.glibc_symbol_cases import CALLS, V1, undefined, unversioned, user_of, versioned_lib, wants_v2
 from tests.make.layers import Item, file, program
+from tests.make.synthetic import EXIT_42
 from tests.make.views import capability
 
 MAPPING = (
@@ -275,6 +277,15 @@ def with_libc(release: str, **more: Item) -> dict[str, Item | bytes | str]:
     return {"x": hello(), f"{MULTIARCH}/libc.so.6": library_of(release, "libc.so.6"), **more}
 
 
+def libc_that_is_run() -> Item:
+    """The C library is a program too; here one that ends with the status of those that came to their own code."""
+    library = library_of("machine", "libc.so.6")
+    facts = read_elf(library.content).facts
+    load = next(each for each in facts.segments if each.type == 1 and each.vaddr <= facts.entry < each.vaddr + each.filesz)
+    at = facts.entry - load.vaddr + load.offset
+    return program(library.content[:at] + EXIT_42 + library.content[at + len(EXIT_42) :])
+
+
 def wants_strlen() -> Item:
     """A library that takes the address of strlen but does not say that it needs the C library."""
     return lib("libfoo.so", source="unsigned long strlen(const char *); void *p = strlen;\n")
@@ -296,6 +307,8 @@ LIBC = (
         exit_code=127,
     ),
     Case(id="t100_an_older_libc_under_a_newer_loader", items=lambda: with_libc("machine"), since=(2, 41), crash="SIGABRT"),
+    Case(id="g55_libc_run_by_its_own_loader", items=lambda: {"x": libc_that_is_run()}, since=(2, 36), until=(2, 36)),
+    Case(id="g55_libc_run_by_a_newer_loader", items=lambda: {"x": libc_that_is_run()}, since=(2, 41), crash="SIGABRT"),
     Case(
         id="t101_libdl_left_behind",
         items=lambda: {**with_libc("machine"), "x": program(patched(hello().content, "--add-needed", "libdl.so.2"))},
