@@ -1,4 +1,7 @@
-"""docs/images/scan.png made anew from what the command prints now: `python -m tests.make.screenshot` (needs chromium)."""
+"""docs/images/*.png made anew from what the command prints and the pages show now: `python -m tests.make.screenshot`.
+
+Needs chromium. The pages are those of a running daemon over the demonstration fleet.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,34 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from service.demo import build_demo
+from tests.browser.chromium import started
+from tests.daemon import live
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PICTURE = ROOT / "docs" / "images" / "scan.png"
+PICTURES = ROOT / "docs" / "images"
+PICTURE = PICTURES / "scan.png"
 REFERENCE = "oci:rust-cli:busybox-glibc"
 COLUMNS = 84
 
 
-def main() -> None:
+def pages() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "browser").mkdir()
+        build_demo(folder / "images")
+        settings = {"layouts": [{"path": str(folder / "images"), "name": "images"}]}
+        with live(folder / "daemon", settings) as daemon, started(folder / "browser") as browser:
+            daemon.until_settled()
+            page = browser.page()
+            page.resize(1180, 860)
+            page.open(daemon.url)
+            page.picture(PICTURES / "fleet.png", whole=False)
+            [failing] = daemon.images(repository="removed-library")
+            page.open(f"{daemon.url}/images/{failing['image_id']}")
+            page.picture(PICTURES / "image.png")
+
+
+def command() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         build_demo(folder)
@@ -45,4 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command()
+    pages()
