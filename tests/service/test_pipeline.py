@@ -104,19 +104,20 @@ async def test_a_layer_that_lands_between_the_look_at_it_and_the_claim_is_not_re
         """Its second look of all takes as long as the first image's whole examination."""
 
         looks = 0
+        looking = asyncio.Event()
         landed = asyncio.Event()
 
         async def diff_id_of(self, blob_digest: str) -> str:
             self.looks += 1
             if self.looks == 2:
+                self.looking.set()
                 await self.landed.wait()
             return await super().diff_id_of(blob_digest)
 
     source, memory = MemorySource(), Late()
     examiner = Examiner(memory, pool)
     second = asyncio.create_task(examiner.examine(source, source.put("2", image("two"))))
-    while memory.looks < 2:
-        await asyncio.sleep(0)
+    await memory.looking.wait()
     await examiner.examine(source, source.put("1", image("one")))
     memory.landed.set()
     await second
