@@ -1,29 +1,23 @@
-"""What the first program does before its real work: `env` executes another program, a shell opens its script.
+"""`env` executes another program, searched on PATH.
 
-Mirrors coreutils `src/env.c`, BusyBox `coreutils/env.c`, `execvp` of glibc (`posix/execvpe.c`) and musl, and the words with which
-dash, bash and BusyBox's ash refuse a script (K5, C13). Knows these programs by the names of their files, and claims nothing
-of any other, nor of options it does not know (R43).
+Mirrors coreutils `src/env.c`, BusyBox `coreutils/env.c` and `execvp` of glibc (`posix/execvpe.c`) and musl (K5, C13). Claims
+nothing of options it does not know (R43).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from analyzers.facts import Kind
 from analyzers.finding import Attempt, Step, show
+from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings
 from analyzers.kernel import Execution, execute
 from analyzers.lookup import variable
-from analyzers.profile import HostProfile
-from analyzers.rootfs import Node, Rootfs
 from analyzers.trail import attempt, show_path
 
-MAX_HANDOVERS = 8
 _SHOWN_ATTEMPTS = 64
 _SHELL = b"/bin/sh"
-_SHELLS = (b"dash", b"bash", b"busybox")
 _GLIBC_PATH = b"/bin:/usr/bin"
 _MUSL_PATH = b"/usr/local/bin:/bin:/usr/bin"
 # What a static BusyBox may have inside and run without looking for a file.
@@ -40,74 +34,9 @@ _QUOTED = {
     0x27: b"\\'",
     0x5C: b"\\\\",
 }
-_STRERROR = {
-    "E2BIG": b"Argument list too long",
-    "EACCES": b"Permission denied",
-    "EINVAL": b"Invalid argument",
-    "EIO": b"Input/output error",
-    "ELIBBAD": b"Accessing a corrupted shared library",
-    "ELOOP": b"Too many levels of symbolic links",
-    "ENAMETOOLONG": b"File name too long",
-    "ENOENT": b"No such file or directory",
-    "ENOEXEC": b"Exec format error",
-    "ENOTDIR": b"Not a directory",
-    "EPERM": b"Operation not permitted",
-}
-_MUSL_STRERROR = {**_STRERROR, "EIO": b"I/O error", "ELOOP": b"Symbolic link loop", "ENAMETOOLONG": b"Filename too long"}
 
 
-class Refusal(NamedTuple):
-    """The program runs and gives up; `cause` is the rule of rules.RULES."""
-
-    lines: tuple[bytes, ...]
-    exit_code: int
-    cause: str
-    subject: bytes = b""
-    """Canonical path of the file at fault."""
-    culprit: bytes = b""
-    """What was wanted and not had, as written."""
-    steps: tuple[Step, ...] = ()
-
-
-class Surroundings(NamedTuple):
-    """Where a program runs."""
-
-    rootfs: Rootfs
-    env: Sequence[bytes]
-    cwd: bytes
-    profile: HostProfile
-    architecture: str
-
-
-def hand_over(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
-    """What the loaded program does first: execute another, refuse, or (None) nothing that is known.
-
-    `family` is that of its C library, as far as that is known.
-    """
-    if executed.program is None:
-        return None
-    name = _name_of(executed.program)
-    if name in (b"env", b"coreutils") and _applet(executed) == b"env":
-        return _Env(place, executed, musl=family == "musl", busybox=False).run()
-    if name == b"busybox" and _applet(executed) == b"env":
-        return _Env(place, executed, musl=family == "musl", busybox=True).run()
-    if name in _SHELLS and (name != b"busybox" or _applet(executed) in (b"sh", b"ash")):
-        return _open_script(place, executed, name, _MUSL_STRERROR if family == "musl" else _STRERROR)
-    return None
-
-
-def _name_of(program: Node) -> bytes:
-    return program.path.rpartition(b"/")[2]
-
-
-def _applet(executed: Execution) -> bytes:
-    return executed.argv[0].rpartition(b"/")[2]
-
-
-# -- env --
-
-
-class _Env:
+class Env:
     """One run of env."""
 
     def __init__(self, place: Surroundings, executed: Execution, *, musl: bool, busybox: bool) -> None:
@@ -186,7 +115,7 @@ class _Env:
             yield element + b"/" + name if element else name
 
     def _refuse(self, name: bytes, done: Execution, steps: tuple[Step, ...]) -> Refusal:
-        words = (_MUSL_STRERROR if self._musl else _STRERROR)[done.error]
+        words = (MUSL_STRERROR if self._musl else STRERROR)[done.error]
         absent = done.error == "ENOENT"
         if self._busybox:
             lines = [b"env: can't execute '" + name + b"': " + words]
@@ -229,44 +158,3 @@ def _split_string(word: bytes) -> list[bytes] | None:
             text = word[len(option) :]
             return None if option == b"-vS" or any(byte in b"\"'\\$#" for byte in text) else text.split()
     return [word]
-
-
-# -- a shell and its script --
-
-
-def _open_script(place: Surroundings, executed: Execution, shell: bytes, words: Mapping[str, bytes]) -> Refusal | None:
-    """A shell opens its script with the user's own permissions."""
-    path = _script_of(executed.argv)
-    if path is None:
-        return None
-    found = place.rootfs.resolve(path, cwd=place.cwd, creds=executed.creds)
-    error = found.error
-    if found.node is not None and found.node.entry.kind == Kind.FILE and not place.rootfs.may_read(found.node, executed.creds):
-        error = "EACCES"
-    if not error or found.unknown or (shell == b"bash" and b"/" not in path):
-        return None  # bash looks for a bare name on PATH too
-    line, code = _refused_by(shell, executed.argv[0], path, error, words)
-    by = "" if executed.program is None else show_path(executed.program.path)
-    step = Step("script", show(path), by, ok=False, attempts=(attempt(place.rootfs, "path", path, found),))
-    cause = "script.closed-to-user" if error == "EACCES" else "script.absent"
-    return Refusal((line,), code, cause, found.path, path, (step,))
-
-
-def _refused_by(shell: bytes, argv0: bytes, path: bytes, error: str, words: Mapping[str, bytes]) -> tuple[bytes, int]:
-    """(line, exit status) of a shell whose script cannot be opened."""
-    if shell == b"dash":
-        said = b"No such file" if error in ("ENOENT", "ENOTDIR") else words[error]
-        return argv0 + b": 0: cannot open " + path + b": " + said, 2
-    if shell == b"bash":
-        return argv0 + b": " + path + b": " + words[error], 127 if error == "ENOENT" else 126
-    return argv0 + b": can't open '" + path + b"': " + words[error], 2
-
-
-def _script_of(argv: Sequence[bytes]) -> bytes | None:
-    """The file that a shell is asked to run; None where it is asked for something else."""
-    for word in argv[1:]:
-        if not word.startswith((b"-", b"+")):
-            return word or None
-        if word == b"-" or word.startswith(b"--") or any(byte in word for byte in b"csoO"):
-            return None
-    return None

@@ -1,0 +1,71 @@
+"""What the first program does before its real work: `env` executes another program, a shell opens its script.
+
+Knows programs by the names of their files, one row of the table each; claims nothing of any other (R43).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from analyzers.handover.env import Env
+from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
+from analyzers.handover.shell import open_script
+from analyzers.kernel import Execution
+
+__all__ = ["MAX_HANDOVERS", "Refusal", "Surroundings", "hand_over"]
+
+MAX_HANDOVERS = 8
+
+Follow = Callable[[Surroundings, Execution, str], Execution | Refusal | None]
+"""What a program does first: execute another, refuse, or (None) nothing that is known. The last argument is the family of its
+C library, as far as that is known.
+"""
+
+
+class Program(NamedTuple):
+    """A program that is followed: the names its file may have, and, for programs that are many, the names it is called by."""
+
+    files: frozenset[bytes]
+    called: frozenset[bytes]
+    """Empty where any will do."""
+    follow: Follow
+
+
+def _env(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+    return Env(place, executed, musl=family == "musl", busybox=False).run()
+
+
+def _busybox_env(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+    return Env(place, executed, musl=family == "musl", busybox=True).run()
+
+
+def _shell(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+    name = b"" if executed.program is None else executed.program.path.rpartition(b"/")[2]
+    return open_script(place, executed, name, MUSL_STRERROR if family == "musl" else STRERROR)
+
+
+def _names(text: str) -> frozenset[bytes]:
+    return frozenset(text.encode().split())
+
+
+PROGRAMS = (
+    Program(_names("env coreutils"), _names("env"), _env),
+    Program(_names("busybox"), _names("env"), _busybox_env),
+    Program(_names("dash bash"), frozenset(), _shell),
+    Program(_names("busybox"), _names("sh ash"), _shell),
+)
+
+
+def hand_over(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+    """What the loaded program does first: execute another, refuse, or (None) nothing that is known.
+
+    `family` is that of its C library, as far as that is known.
+    """
+    if executed.program is None:
+        return None
+    name = executed.program.path.rpartition(b"/")[2]
+    for program in PROGRAMS:
+        if name in program.files and (not program.called or applet(executed) in program.called):
+            return program.follow(place, executed, family)
+    return None

@@ -1,0 +1,54 @@
+"""Where a first program runs, what it can end with, and the words of the C libraries for what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from analyzers.finding import Step
+from analyzers.kernel import Execution
+from analyzers.profile import HostProfile
+from analyzers.rootfs import Rootfs
+
+STRERROR = {
+    "E2BIG": b"Argument list too long",
+    "EACCES": b"Permission denied",
+    "EINVAL": b"Invalid argument",
+    "EIO": b"Input/output error",
+    "ELIBBAD": b"Accessing a corrupted shared library",
+    "ELOOP": b"Too many levels of symbolic links",
+    "ENAMETOOLONG": b"File name too long",
+    "ENOENT": b"No such file or directory",
+    "ENOEXEC": b"Exec format error",
+    "ENOTDIR": b"Not a directory",
+    "EPERM": b"Operation not permitted",
+}
+MUSL_STRERROR = {**STRERROR, "EIO": b"I/O error", "ELOOP": b"Symbolic link loop", "ENAMETOOLONG": b"Filename too long"}
+
+
+class Refusal(NamedTuple):
+    """The program runs and gives up; `cause` is the rule of rules.RULES."""
+
+    lines: tuple[bytes, ...]
+    exit_code: int
+    cause: str
+    subject: bytes = b""
+    """Canonical path of the file at fault."""
+    culprit: bytes = b""
+    """What was wanted and not had, as written."""
+    steps: tuple[Step, ...] = ()
+
+
+class Surroundings(NamedTuple):
+    """Where a program runs."""
+
+    rootfs: Rootfs
+    env: Sequence[bytes]
+    cwd: bytes
+    profile: HostProfile
+    architecture: str
+
+
+def applet(executed: Execution) -> bytes:
+    """The name that the program was called by."""
+    return executed.argv[0].rpartition(b"/")[2]
