@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from analyzers.accounts import Credentials
 from analyzers.entries import Entries
 from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, SymbolFacts
+from analyzers.jar_facts import JarFacts, class_version
 
 MAX_LINKS = 40
 """The kernel's MAXSYMLINKS: the 41st link of one look-up is ELOOP."""
@@ -431,6 +432,15 @@ class Rootfs:
         """The first 256 bytes of a file that begins with `#!`."""
         layer = self._layers[node.layer]
         return layer.facts.heads.get(node.entry.path)
+
+    def jar(self, node: Node) -> JarFacts | None:
+        """Facts of a jar; None when it is none by its name or was not read."""
+        return self._layers[node.layer].facts.jars.get(node.entry.sha256) if node.entry.kind == Kind.FILE else None
+
+    def class_file(self, node: Node) -> tuple[int, int] | None:
+        """(major, minor) version of a class file outside jars; None when it is none."""
+        packed = self._layers[node.layer].facts.classes.get(node.entry.path)
+        return None if packed is None else class_version(packed)
 
     def unread(self, node: Node) -> bool:
         """Whether a reader wanted this file and could not read it whole."""
