@@ -462,6 +462,25 @@ class Rootfs:
             if place is not None and place.node.layer < len(self.layers):
                 yield place.node
 
+    def children(self, directory: bytes) -> Iterator[Node]:
+        """What a directory (canonical) has in it, sorted by name; what lies deeper is skipped without a look."""
+        place = self._place(directory)
+        paths: set[bytes] = set()
+        prefix = directory + b"/" if directory else b""
+        for index in () if place is None else place.layers:
+            entries = self._layers[index].entries
+            below = entries.below(directory)
+            at = below.start
+            while at < below.stop:
+                path = entries.path(at)
+                child, slash, _ = path[len(prefix) :].partition(b"/")
+                paths.add(prefix + child)
+                at = entries.below(prefix + child).stop if slash else at + 1
+        for path in sorted(paths):
+            found = self._place(path)
+            if found is not None:
+                yield found.node
+
     def holders(self, directory: bytes) -> frozenset[int]:
         """The layers whose entries directly below `directory` (canonical) can be visible."""
         place = self._place(directory)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from analyzers.handover.env import Env
+from analyzers.handover.java import start_java
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
 from analyzers.handover.shell import open_script
 from analyzers.kernel import Execution
@@ -54,6 +55,7 @@ PROGRAMS = (
     Program(_names("busybox"), _names("env"), _busybox_env),
     Program(_names("dash bash"), frozenset(), _shell),
     Program(_names("busybox"), _names("sh ash"), _shell),
+    Program(_names("java"), frozenset(), start_java),
 )
 
 

@@ -37,6 +37,11 @@ class Refusal(NamedTuple):
     culprit: bytes = b""
     """What was wanted and not had, as written."""
     steps: tuple[Step, ...] = ()
+    message: bytes = b""
+    """The line that says it; empty where it is the first."""
+    why: str = ""
+    """What this image adds to the rule's words."""
+    remedies: tuple[str, ...] = ()
 
 
 class Surroundings(NamedTuple):
