@@ -19,7 +19,8 @@ from analyzers.jars import JarReader
 from analyzers.limits import Limits
 from analyzers.readers import CONTENT_ENDINGS, ELF_MAGIC, wants_class, wants_jar, wants_text
 from analyzers.sinks import HashSink, TextSink
-from analyzers.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, TarReader, xattr
+from analyzers.tar import TarReader
+from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
 
 Ranges = tuple[tuple[int, int], ...]
