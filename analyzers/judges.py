@@ -15,6 +15,7 @@ import msgspec
 from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
@@ -34,9 +35,10 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 3),
+    Judge("start", 4),
     Judge("layers", 1),
     Judge("size", 2),
+    Judge("java", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -69,6 +71,7 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    findings.extend(java_findings(rootfs, start, config.platform.architecture))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
