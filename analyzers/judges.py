@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from analyzers.contents import Weighing
+from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.java import java_findings
@@ -39,6 +40,7 @@ JUDGES = (
     Judge("layers", 1),
     Judge("size", 2),
     Judge("java", 1),
+    Judge("dotnet", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -72,6 +74,7 @@ def judge_image(
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
     findings.extend(java_findings(rootfs, start, config.platform.architecture))
+    findings.extend(dotnet_findings(rootfs, start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

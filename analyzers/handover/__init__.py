@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from analyzers.handover.dotnet import start_dotnet
 from analyzers.handover.env import Env
 from analyzers.handover.java import start_java
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
@@ -56,6 +57,7 @@ PROGRAMS = (
     Program(_names("dash bash"), frozenset(), _shell),
     Program(_names("busybox"), _names("sh ash"), _shell),
     Program(_names("java"), frozenset(), start_java),
+    Program(_names("dotnet"), frozenset(), start_dotnet),
 )
 
 
