@@ -110,6 +110,19 @@ class LoaderFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """glibc: sub-directories of glibc-hwcaps that it knows, best first; empty where it knows none (G41)."""
 
 
+class GoBuild(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What Go's linker writes of a build (R41): as `go version -m` shows it."""
+
+    version: bytes
+    """Toolchain, such as b"go1.22.3"."""
+    path: bytes = b""
+    """Package path of main."""
+    module: bytes = b""
+    """Path and version of the main module, a blank between them."""
+    settings: tuple[tuple[bytes, bytes], ...] = ()
+    """Build settings such as (b"CGO_ENABLED", b"1"), (b"-tags", b"netgo"), in their order; none before Go 1.18."""
+
+
 class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """One ELF file by its program headers and dynamic section; section headers are never trusted.
 
@@ -200,6 +213,8 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """Named defects such as `truncated-header`, `bad-dynamic:DT_STRTAB`, `needed-limit`; sorted."""
     text_relocations: bool = False
     """Says DT_TEXTREL or DF_TEXTREL, and some relocation does write into a segment without write permission."""
+    go_build: GoBuild | None = None
+    """Content of Go's build information where it stands in the file itself (since Go 1.18)."""
 
 
 class SymbolFlag(enum.IntFlag):

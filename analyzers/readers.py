@@ -72,7 +72,7 @@ def wants_class(path: bytes, head: bytes) -> bool:
 
 ENTRIES_VERSION = 1
 READERS = (
-    Reader("elf", 3, wants_elf),
+    Reader("elf", 4, wants_elf),
     Reader("head", 1, wants_head),
     Reader("text", 2, wants_text),
     Reader("jar", 1, wants_jar),

@@ -165,10 +165,9 @@ class _Host:
             return None
         text = f"A fatal error occurred. The folder [{show_path(self.root)}/host/fxr] does not exist"
         step = Step("runtime", show_path(self.root) + "/host/fxr", self.by, ok=False)
-        return Refusal(
-            (text.encode(),), _NO_HOST, "dotnet.host-incomplete", self.root, b"host/fxr", (step,), b"",
-            f"{show_path(self.root)}/host/fxr is not there.",
-        )  # fmt: skip
+        why = f"{show_path(self.root)}/host/fxr is not there."
+        cause = "dotnet.host-incomplete"
+        return Refusal((text.encode(),), _NO_HOST, cause, self.root, b"host/fxr", (step,), why=why)
 
     def _absent(self, release: Version) -> Refusal | None:
         """No file: a command of the SDK, which the image does not have."""
@@ -203,7 +202,7 @@ class _Host:
         why = f"A file of that name lies at {show_path(other.path)}." if other else f"No file of the image is named {show(base)}."
         message = lines[0].strip() if release.major < 5 else said.strip()
         step = Step("application", show(name), self.by, ok=False)
-        return Refusal(lines, _NO_SDK, "dotnet.application-absent", b"", name, (step,), message, why)
+        return Refusal(lines, _NO_SDK, "dotnet.application-absent", b"", name, (step,), message=message, why=why)
 
     def _wanted(self, application: Node) -> Wanted | None:
         rootfs, config = self.place.rootfs, self.command.config
@@ -253,7 +252,15 @@ class _Host:
         cause = "dotnet.framework-absent"
         encoded = tuple(line.encode() for line in lines)
         return Refusal(
-            encoded, _FRAMEWORK_MISSING, cause, application.path, name.encode(), (step,), message.encode(), why, remedies
+            encoded,
+            _FRAMEWORK_MISSING,
+            cause,
+            application.path,
+            name.encode(),
+            (step,),
+            message=message.encode(),
+            why=why,
+            remedies=remedies,
         )
 
     def _words(
