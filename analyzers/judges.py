@@ -20,6 +20,7 @@ from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
+from analyzers.php import php_findings
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
@@ -41,6 +42,7 @@ JUDGES = (
     Judge("size", 2),
     Judge("java", 1),
     Judge("dotnet", 1),
+    Judge("php", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -75,6 +77,7 @@ def judge_image(
     findings.extend(_cpu_findings(start, rootfs, profile))
     findings.extend(java_findings(rootfs, start, config.platform.architecture))
     findings.extend(dotnet_findings(rootfs, start))
+    findings.extend(php_findings(rootfs, start, config, profile))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

@@ -299,6 +299,18 @@ def list_objects(
         yield _list_object(rootfs, path, start, config, profile)
 
 
+def library_error(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig, profile: HostProfile) -> str:
+    """What dlerror says where a program of the image cannot load this library; empty where it can, or nobody knows.
+
+    Symbols are left open: the program may define them.
+    """
+    listed = _list_object(rootfs, path, start, config, profile)
+    if listed.verdict is not State.FAILS:
+        return ""
+    first = listed.error.partition("\n")[0]
+    return first.removeprefix(show(path) + ": ").removeprefix("error while loading shared libraries: ")
+
+
 def _list_object(rootfs: Rootfs, path: bytes, start: Start, config: ImageConfig, profile: HostProfile) -> ObjectListing:
     found = rootfs.resolve(path, cwd=start.cwd)
     shown = show_path(path)
