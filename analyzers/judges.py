@@ -23,6 +23,7 @@ from analyzers.oci import ImageConfig
 from analyzers.php import php_findings
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Rootfs
+from analyzers.ruby import ruby_findings
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
 from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
@@ -43,6 +44,7 @@ JUDGES = (
     Judge("java", 1),
     Judge("dotnet", 1),
     Judge("php", 1),
+    Judge("ruby", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -78,6 +80,7 @@ def judge_image(
     findings.extend(java_findings(rootfs, start, config.platform.architecture))
     findings.extend(dotnet_findings(rootfs, start))
     findings.extend(php_findings(rootfs, start, config, profile))
+    findings.extend(ruby_findings(rootfs))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

@@ -7,7 +7,7 @@ a file for each area, whose tables are added up here in the order in which the a
 
 from __future__ import annotations
 
-from analyzers.rules import config, dotnet, elf, image, java, layer, load, php, script, size
+from analyzers.rules import config, dotnet, elf, image, java, layer, load, php, ruby, script, size
 from analyzers.rules.rule import Rule
 
 _AREAS = (
@@ -18,6 +18,7 @@ _AREAS = (
     java,
     dotnet,
     php,
+    ruby,
     layer,
     size,
     image,

@@ -75,7 +75,7 @@ def of_rule(found: Report, rule: str) -> list[Finding]:
 # -- S6 --
 
 
-def test_s6_the_finding_names_both_releases_the_runtime_and_the_remedy() -> None:
+def test_row_35_s6_the_finding_names_both_releases_the_runtime_and_the_remedy() -> None:
     app = jar({"p/Main.class": class_file(61)}, Main_Class="p.Main")
     found = report({**runtime("11.0.20", 'IMPLEMENTOR="Eclipse Adoptium"', 'IMAGE_TYPE="JRE"'), "app.jar": app})
     lines = too_new("p/Main", 61, 55)
