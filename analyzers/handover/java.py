@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analyzers.facts import Kind
-from analyzers.finding import Attempt, Step, show
+from analyzers.finding import Attempt, Reason, Step, show
 from analyzers.handover.class_path import ClassPath, FoundClass, Search
 from analyzers.handover.java_command import JavaCommand, read_command
 from analyzers.handover.place import Refusal, Surroundings
 from analyzers.jar_facts import JarFacts
 from analyzers.jvm import Jvm, find_jvm, release_of
 from analyzers.kernel import Execution
+from analyzers.loader import Process, load
 from analyzers.rootfs import Node, Resolution
 from analyzers.trail import attempt, show_path
 
@@ -39,6 +40,8 @@ _PREVIEW = 65535
 _MINORS_SINCE = 17
 """The first release whose words for odd minor versions were tried."""
 _PREVIEW_MAJOR = 56
+_DL_FAILURE = {17: 542}
+"""The line of java_md.c that the launcher names, where it was seen; of other releases that line is left out."""
 
 
 def start_java(place: Surroundings, executed: Execution, family: str) -> Refusal | None:
@@ -81,7 +84,7 @@ class _Launch:
             refused = self._refuse_jar(jar)
             if refused is not None:
                 return refused
-        refused = self._refuse_runtime() or self._refuse_options()
+        refused = self._refuse_runtime() or self._refuse_libjvm() or self._refuse_options()
         if refused is not None or command.changes_classes:
             return refused
         if jar is None:
@@ -191,6 +194,32 @@ class _Launch:
             refused = self._refuse_lack("lib/modules", *begun, more, exit_code=1)
             return refused._replace(message=more)
         return None
+
+    def _refuse_libjvm(self) -> Refusal | None:
+        """dlopen of libjvm.so (libjli `java_md.c` LoadJavaVM), whose needs the launcher itself does not have."""
+        place, executed = self.place, self.executed
+        path = b"/" + self.jvm.home + b"/lib/server/libjvm.so"
+        node = place.rootfs.resolve(path, creds=executed.creds).node
+        if node is None or executed.interp is None or place.rootfs.elf(node) is None:
+            return None
+        loaded = load(
+            Process(
+                place.rootfs, node, argv0=path, opened_as=path, env=place.env, cwd=place.cwd, creds=executed.creds, secure=False,
+                interp=executed.interp, interp_name=executed.interp_name, profile=place.profile,
+            )
+        )  # fmt: skip
+        lacking = loaded.wanted.rpartition(b"/")[2]
+        if loaded.ok is not False or loaded.reason is not Reason.LIBRARY_ABSENT or loaded.family != "glibc":
+            return None
+        if not lacking or self._has(b"lib/" + lacking) is not False or self._has(b"lib/server/" + lacking) is not False:
+            return None  # the launcher's own run path may find it
+        error = lacking + b": cannot open shared object file: No such file or directory"
+        line = b"Error: failed " + path + b", because " + error
+        first = (b"Error: dl failure on line %d" % _DL_FAILURE[self.jvm.release],) if self.jvm.release in _DL_FAILURE else ()
+        why = f"{loaded.wanted_by.decode(errors='replace')} needs {show(lacking)}."
+        steps = tuple(step for step in loaded.steps if not step.ok)
+        lines = (*self.command.notes, *first, line)
+        return Refusal(lines, 6, "java.libjvm-unloadable", node.path, lacking, steps, message=line, why=why)
 
     def _refuse_options(self) -> Refusal | None:
         options = self.command.options

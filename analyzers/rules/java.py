@@ -64,6 +64,15 @@ TABLE = (
         Reason.RUNTIME,
     ),
     Rule(
+        "java.libjvm-unloadable",
+        _F,
+        "The Java runtime lacks a library",
+        "The launcher loads libjvm.so by dlopen: what that file needs is not seen in the launcher's own list.",
+        "Install the package that has the library, or use a base image that has the runtime.",
+        "R6, OpenJDK libjli java_md.c LoadJavaVM",
+        Reason.LIBRARY_ABSENT,
+    ),
+    Rule(
         "java.option-removed",
         _F,
         "The JVM does not know an option that it is given",

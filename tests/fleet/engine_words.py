@@ -30,7 +30,7 @@ _FIRST_WORDS = re.compile(
 """What env and shells say that start well and find nothing to do: another interpreter, or a script they may read."""
 _JAVA = re.compile(
     r"^Error: (Unable to access jarfile|Invalid or corrupt jarfile|LinkageError occurred|Could not find or load main class)"
-    r"|^Error: Could not create the Java|^Error: could not (find libjava|open `)|^Error: missing `server' JVM"
+    r"|^Error: Could not create the Java|^Error: could not (find libjava|open `)|^Error: missing `server' JVM|^Error: dl failure"
     r"|^no main manifest attribute, in "
 )
 """What Java's launcher and its JVM say that start well and find nothing to run."""
@@ -68,7 +68,7 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
     (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
-    (_JAVA.pattern, frozenset({_R.RUNTIME})),
+    (_JAVA.pattern, frozenset({_R.RUNTIME, _R.LIBRARY_ABSENT})),
     (r"^\S*env: ", frozenset({_R.SCRIPT})),
     (r": 0: cannot open .*: Permission denied$|can't open '.*: Permission denied$|sh: /.*: Permission denied$",
      frozenset({_R.PERMISSION})),

@@ -27,7 +27,7 @@ def _runs(id: str, files: Callable[[], Items], cmd: str = JAR, rules: str = "R4"
 
 
 def _lacks(id: str, gone: str, fails: str, cmd: str = JAR) -> FleetImage:
-    layers = lambda: (Layer({"app.jar": file(app())}), Layer({}, (f"{HOME}/{gone}",)))  # noqa: E731
+    layers = lambda: (Layer({"app.jar": file(app())}), Layer({}, (gone.replace("HOME", HOME),)))  # noqa: E731
     return stacked(f"java_without_{id}", "R6", "jre", layers, cmd, fails=fails)
 
 
@@ -96,11 +96,19 @@ LAUNCHER = (
 )  # fmt: skip
 
 RUNTIME = (
-    _lacks("libjava", "lib/libjava.so", "Error: could not find libjava.so\nError: Could not find Java SE Runtime Environment."),
-    _lacks("jvm_cfg", "lib/jvm.cfg", f"Error: could not open `/{HOME}/lib/jvm.cfg'"),
-    _lacks("libjvm", "lib/server", f"Error: missing `server' JVM at `/{HOME}/lib/server/libjvm.so'."),
-    _lacks("modules_and_jar", "lib/modules", "Unable to access jarfile /no.jar", "java -jar /no.jar"),
-    _lacks("its_launcher", "bin/java", 'exec: "java": executable file not found in $PATH'),
+    _lacks(
+        "libjava", "HOME/lib/libjava.so", "Error: could not find libjava.so\nError: Could not find Java SE Runtime Environment."
+    ),
+    _lacks("jvm_cfg", "HOME/lib/jvm.cfg", f"Error: could not open `/{HOME}/lib/jvm.cfg'"),
+    _lacks("libjvm", "HOME/lib/server", f"Error: missing `server' JVM at `/{HOME}/lib/server/libjvm.so'."),
+    _lacks("modules_and_jar", "HOME/lib/modules", "Unable to access jarfile /no.jar", "java -jar /no.jar"),
+    _lacks(
+        "libstdc",
+        "usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+        f"Error: failed /{HOME}/lib/server/libjvm.so, because libstdc++.so.6: cannot open shared object file",
+    ),
+    _lacks("libz", "usr/lib/x86_64-linux-gnu/libz.so.1", "error while loading shared libraries: libz.so.1: cannot open"),
+    _lacks("its_launcher", "HOME/bin/java", 'exec: "java": executable file not found in $PATH'),
 )
 
 IMAGES = (*CLASSES, *LAUNCHER, *RUNTIME)
