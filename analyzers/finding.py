@@ -191,7 +191,7 @@ class LayerSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     created_by: str = ""
     """The build instruction from `history`, as recorded."""
     size_bytes: int = 0
-    """Length of the uncompressed tar."""
+    """Bytes of its files; its tar is longer by headers and padding."""
     entries: int = 0
     wasted_bytes: int = 0
     """Bytes of this layer that a later layer hides or replaces."""
@@ -221,7 +221,9 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     x86_level: int = 0
     """x86-64 level that the objects of the start chain say they need (1 to 4); 0 on other machines and where none says so."""
     size_bytes: int = 0
+    """Bytes of the files of all layers: the sum of their sizes."""
     wasted_bytes: int = 0
+    """Those of them that a later layer hides or replaces."""
     files: int = 0
     elf_files: int = 0
     directories: tuple[Weight, ...] = ()

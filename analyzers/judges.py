@@ -35,7 +35,7 @@ class Judge(NamedTuple):
 
 JUDGES = (
     Judge("start", 3),
-    Judge("layers", 1),
+    Judge("layers", 2),
     Judge("size", 2),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
@@ -232,7 +232,7 @@ def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSiz
         yield LayerSummary(
             facts.diff_id,
             show(created[index].encode("utf-8", "surrogatepass")) if index < len(created) else "",
-            facts.size_bytes,
+            each.file_bytes,
             each.entries,
             each.wasted_bytes,
             facts.coverage.value,

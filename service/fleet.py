@@ -74,11 +74,12 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     compressed_bytes: int = 0
     """Bytes of the layers as transported; 0 when the source does not tell."""
     size_bytes: int = 0
+    """Bytes of the files of all layers."""
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
     layer_bytes: tuple[int, ...] = ()
-    """Uncompressed size of each."""
+    """Bytes of the files of each."""
     findings: tuple[FindingCount, ...] = ()
     """Worst first."""
     complete: bool = False

@@ -204,9 +204,11 @@ class Work:
         await self._change(job, state=state, deaths=JOB.c.deaths + 1, run_at=run_at, lease_until=0, error=error[:1000])
         return poisoned
 
-    async def next_due(self) -> float | None:
-        """Seconds until the next waiting job is due, 0 when one is, None when none waits."""
+    async def next_due(self, kinds: Collection[str] | None = None) -> float | None:
+        """Seconds until the next waiting job is due, 0 when one is, None when none waits; of these kinds or of all."""
         query = sa.select(sa.func.min(JOB.c.run_at)).where(JOB.c.state == QUEUED)
+        if kinds is not None:
+            query = query.where(JOB.c.kind.in_(kinds))
         async with self._database.reading() as connection:
             run_at = await connection.scalar(query)
         return None if run_at is None else max(0.0, min(run_at - self._clock(), self._settings.retry_longest_seconds))
