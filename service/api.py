@@ -77,6 +77,8 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     team: str
     growth_bytes: int | None
     """Change of the unpacked size by the last push of this tag; null before there were two."""
+    new_rules: tuple[str, ...] | None
+    """Rules of fatal and later findings that the last push of this tag brought; null before there were two."""
     isa_level: int
     """x86-64 level that the start chain needs; 0 where it says none."""
     complete: bool
@@ -182,7 +184,7 @@ def item_of(row: FleetRow) -> ImageItem:
         exit_code=row.exit_code, os=row.os, libc=row.libc, compressed_bytes=row.compressed_bytes,
         uncompressed_bytes=row.size_bytes, wasted_bytes=row.wasted_bytes, layers=len(row.layers),
         findings=tuple(_count(found) for found in row.findings), complete=row.complete, risk=row.risk,
-        team=row.team, growth_bytes=row.growth_bytes, isa_level=row.isa_level, first_seen=row.first_seen,
+        team=row.team, growth_bytes=row.growth_bytes, new_rules=row.new_rules, isa_level=row.isa_level, first_seen=row.first_seen,
         last_seen=row.last_seen, analysed_at=row.analysed_at,
         report_url=f"/api/v1/images/{quote(row.image_id)}" if row.report_key else "",
     )  # fmt: skip

@@ -71,6 +71,8 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     """Whose it is, by the owners of the configuration."""
     growth_bytes: int | None = None
     """Change of the uncompressed size by the last push of this tag; None before there were two."""
+    new_rules: tuple[str, ...] | None = None
+    """Rules of fatal and later findings that the last push brought; None before there were two."""
     compressed_bytes: int = 0
     """Bytes of the layers as transported; 0 when the source does not tell."""
     size_bytes: int = 0

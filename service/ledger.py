@@ -166,13 +166,13 @@ class Ledger:
                 self.fleet.upsert(row)
 
     async def _note(self, rows: Sequence[FleetRow]) -> list[FleetRow]:
-        """Writes changes into the history and tells them; gives the rows with their growth."""
+        """Writes changes into the history and tells them; gives the rows with what their last push changed."""
         changes = await self.persist(lambda: self.history.note(rows, self._ask))
-        grown = {_place(change.after): change.growth_bytes for change in changes if change.before is not None}
-        known = {_place(row): row.growth_bytes for row in self.fleet.rows_of_names(rows)}
+        news = {_place(change.after): change for change in changes if change.before is not None}
+        known = {_place(row): row for row in self.fleet.rows_of_names(rows)}
         if changes:
             self.told.set()
-        return [msgspec.structs.replace(row, growth_bytes=grown.get(_place(row), known.get(_place(row)))) for row in rows]
+        return [_changed(row, news.get(_place(row)), known.get(_place(row))) for row in rows]
 
     async def _ask(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:
         await self.work.submit_within(connection, self.wishes_of(changes))
@@ -185,7 +185,7 @@ class Ledger:
         Old reports stay visible until the new ones are there (decisions 8).
         """
         stored = [row for row in await self.store.sightings() if row.sighting.source in sources]
-        growths = await self.history.growths()
+        changes = await self.history.last_changes()
         for start in range(0, len(stored), AT_ONCE):
             rows = stored[start : start + AT_ONCE]
             bodies = await self.store.reports({row.report_key for row in rows})
@@ -195,7 +195,7 @@ class Ledger:
             for row in rows:
                 body = bodies.get(row.report_key)
                 shown = _shown(row, msgspec.json.decode(body, type=Report) if body else None)
-                shown_rows.append(msgspec.structs.replace(shown, growth_bytes=growths.get(_place(shown))))
+                shown_rows.append(_changed(shown, changes.get(_place(shown)), None))
                 self.fleet.upsert(shown_rows[-1])
                 wish = _wish_for(row, layers.get(row.image_id, ()) if body else (), profile)
                 wishes += [wish] if wish is not None else []
@@ -209,6 +209,15 @@ class Ledger:
 def _place(named: FleetRow | Moment) -> tuple[str, str, str, str, str]:
     """Name and platform."""
     return named.source, named.registry, named.repository, named.tag, named.platform
+
+
+def _changed(row: FleetRow, change: Change | None, known: FleetRow | None) -> FleetRow:
+    """The row with what the last push changed: news, or what was known of it."""
+    if change is not None:
+        return msgspec.structs.replace(row, growth_bytes=change.growth_bytes, new_rules=change.new_rules)
+    if known is not None:
+        return msgspec.structs.replace(row, growth_bytes=known.growth_bytes, new_rules=known.new_rules)
+    return row
 
 
 def _wish_for(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> Wish | None:

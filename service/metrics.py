@@ -10,11 +10,12 @@ import bisect
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
-from service.exposition import Metric, head_text, number_text, samples_text
+from service.exposition import END, Metric, head_text, number_text, samples_text
 from service.fleet import Fleet
 
-MAX_SERIES_AN_IMAGE = 15
+MAX_SERIES_AN_IMAGE = 16
 IMAGE = ("source", "registry", "repository", "tag", "platform")
 
 IMAGE_METRICS = (
@@ -26,6 +27,9 @@ IMAGE_METRICS = (
     Metric("enoent_image_unique_bytes", "gauge", "Bytes of files in layers that no other image of the fleet has.", IMAGE),
     Metric("enoent_image_growth_bytes", "gauge",
            "Change of the unpacked size by the last push of this tag; absent before there were two.", IMAGE),
+    Metric("enoent_image_new_rules", "gauge",
+           "Rules of fatal and later findings that the last push of this tag brought, one of them in rule; absent before two.",
+           (*IMAGE, "rule")),
     Metric("enoent_image_risk", "gauge", "Risk score from 0 to 100: the formula of docs/metrics.md over verdict and findings.",
            IMAGE),
     Metric("enoent_image_layers", "gauge", "Number of layers.", IMAGE),
@@ -45,6 +49,8 @@ FLEET_METRICS = (
            ("source", "registry", "verdict", "reason")),
     Metric("enoent_fleet_untagged_images", "gauge", "Images without a tag; they are counted here and nowhere else.",
            ("source", "registry")),
+    Metric("enoent_fleet_excluded_images", "gauge",
+           "Tagged images without series of their own because of metrics.exclude; all other sums have them."),
     Metric("enoent_fleet_layer_bytes", "gauge", "Bytes of the files of all distinct layers: the fleet when each is kept once."),
     Metric("enoent_fleet_image_bytes", "gauge", "Bytes of the files of all distinct images, as if they shared nothing."),
     Metric("enoent_fleet_layers", "gauge", "Number of distinct layers."),
@@ -132,8 +138,8 @@ class Metrics:
         """What a sample has now; None when there is none."""
         return self._values[name].get(labels)
 
-    def text(self) -> bytes:
-        """The daemon's own samples."""
+    def text(self, *, open_metrics: bool = False) -> bytes:
+        """The daemon's own samples, in the text form or as OpenMetrics without its end."""
         for observe in self._observers:
             observe(self)
         for status in self.fleet.sources():
@@ -145,12 +151,13 @@ class Metrics:
         lines: list[str] = []
         for metric in DAEMON_METRICS:
             if metric.kind == "histogram":
-                lines += head_text(metric)
+                lines += head_text(metric, open_metrics=open_metrics)
                 lines += self._histogram(metric.name)
             elif self._values[metric.name]:
-                lines += head_text(metric)
+                lines += head_text(metric, open_metrics=open_metrics)
                 lines += samples_text(metric, self._values[metric.name])
-        return ("\n".join(lines) + "\n").encode() + generate_latest(self._process)
+        write = openmetrics.generate_latest if open_metrics else generate_latest
+        return ("\n".join(lines) + "\n").encode() + write(self._process).removesuffix(END)
 
     def _checked(self, name: str, labels: tuple[str, ...], kind: str) -> str:
         metric = self._by_name[name]
@@ -173,7 +180,7 @@ class Metrics:
 
     def _histogram(self, name: str) -> list[str]:
         lines, below = [], 0
-        for bound, count in zip((*map(number_text, BUCKETS), "+Inf"), self._durations, strict=True):
+        for bound, count in zip((*map(repr, BUCKETS), "+Inf"), self._durations, strict=True):
             below += count
             lines.append(f'{name}_bucket{{le="{bound}"}} {below}')
         return [*lines, f"{name}_sum {number_text(self._duration_sum)}", f"{name}_count {below}"]

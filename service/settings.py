@@ -120,6 +120,8 @@ class MetricsSettings(msgspec.Struct, frozen=True):
 
     max_series: Annotated[int, Meta(ge=1000)] = 200_000
     """Series of images; what does not fit is counted in an overflow counter."""
+    exclude: tuple[str, ...] = ()
+    """Shell patterns over `registry/repository` of images without series of their own; the fleet's sums have them."""
 
 
 class LogSettings(msgspec.Struct, frozen=True):

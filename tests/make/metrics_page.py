@@ -16,7 +16,8 @@ MEASURED = ", ".join(f"`{name}`" for name in IMAGE)
 TOP = f"""\
 # Metrics
 
-`/metrics` of the daemon gives Prometheus text, compressed when asked for. Sizes are bytes, times are seconds, and a point in
+`/metrics` of the daemon gives OpenMetrics to whoever asks for it, as Prometheus does, and Prometheus text to all others,
+compressed when asked for. Sizes are bytes, times are seconds, and a point in
 time is a timestamp, never an age. This page is made from the table in `service/metrics.py`.
 
 ## Images
@@ -33,6 +34,14 @@ enoent_image_start_verdict{{verdict="fails"}}
 A tag that is deleted leaves at once, one that is merely missing from a listing leaves after three. An image has at most
 {MAX_SERIES_AN_IMAGE} series, the fleet at most `metrics.max_series` ({MOST}); beyond it failing images stay first, then those
 analysed last, and two metrics count what is left out. Images without a tag are counted, not listed.
+
+Repositories that nobody wants to be told of have no series of their own when a pattern of `metrics.exclude` fits
+`registry/repository`: they are on the page, in the API and in all sums of the fleet, and neither in dashboards nor in alerts.
+
+```toml
+[metrics]
+exclude = ["*/sandbox/*", "registry.example/mirror/*"]
+```
 """
 LABELS = f"""\
 | label | values |
@@ -40,7 +49,7 @@ LABELS = f"""\
 | `verdict` | `starts`, `fails`, `unknown`; in the fleet's counts also `waiting` |
 | `reason` | with `fails` one of {", ".join(f"`{reason}`" for reason in Reason)}; else empty |
 | `severity` | {", ".join(f"`{severity}`" for severity in Severity)}, worst first |
-| `rule` | an id that `enoent rules` lists, or `other` for what an image has beyond four |
+| `rule` | an id that `enoent rules` lists, or `other` for what an image has beyond four; of new rules the first, or empty |
 """
 
 
