@@ -110,7 +110,7 @@ class LoaderFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """One ELF file by its program headers and dynamic section; section headers are never trusted.
+    """One ELF file by its program headers and dynamic section; section headers are a hint about size only.
 
     Exists for every regular file whose first four bytes are the ELF magic, however broken the rest.
     What could not be read is named in `defects`; the numbers of the header are kept as they stand so
@@ -199,6 +199,10 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """Named defects such as `truncated-header`, `bad-dynamic:DT_STRTAB`, `needed-limit`; sorted."""
     text_relocations: bool = False
     """Says DT_TEXTREL or DF_TEXTREL, and some relocation does write into a segment without write permission."""
+    debug_bytes: int = 0
+    """Bytes of debug information by the section headers, cut to the file: a hint about size, never more."""
+    symbol_bytes: int = 0
+    """The same of the symbol table that only debuggers read, with its names."""
 
 
 class SymbolFlag(enum.IntFlag):

@@ -173,7 +173,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that a run stage need not carry."""
 
     kind: str
-    """`cache`, `build-tools`, `headers`, `static-libraries` or `version-control`."""
+    """`cache`, `build-tools`, `headers`, `static-libraries`, `version-control`, `debug` or `symbols`."""
     what: str
     """In words, such as `package lists of apt`."""
     path: str

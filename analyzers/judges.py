@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from analyzers.contents import Weighing
+from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
@@ -36,7 +36,7 @@ class Judge(NamedTuple):
 JUDGES = (
     Judge("start", 3),
     Judge("layers", 2),
-    Judge("size", 2),
+    Judge("size", 3),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -203,7 +203,7 @@ def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
     for each in contents:
         if each.size_bytes < _WASTE_FLOOR:
             continue
-        rule = RULES["size." + each.kind]
+        rule = RULES["size.unstripped" if each.kind in (DEBUG, SYMBOLS) else "size." + each.kind]
         text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
         yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
 
