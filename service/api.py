@@ -124,6 +124,10 @@ class RuleItem(msgspec.Struct, frozen=True):
     why: str
     remedy: str
     source: str
+    example: str
+    """A message as a report has it."""
+    evidence: str
+    """What in the image decides."""
 
 
 class RuleList(msgspec.Struct, frozen=True):
@@ -211,8 +215,8 @@ def rule_item(site: Site, rule_id: str) -> RuleItem:
     """The rule, or a bare row for one that only older reports know."""
     rule = site.rules.get(rule_id)
     if rule is None:
-        return RuleItem(rule_id, "", rule_id, "", "", "")
-    return RuleItem(rule.id, str(rule.severity), rule.title, rule.why, rule.remedy, rule.source)
+        return RuleItem(rule_id, "", rule_id, "", "", "", "", "")
+    return RuleItem(rule.id, str(rule.severity), rule.title, rule.why, rule.remedy, rule.source, rule.example, rule.evidence)
 
 
 def finding_items(site: Site) -> tuple[FindingItem, ...]:
