@@ -24,7 +24,6 @@ _AREAS = (
 )
 
 
-
 def _shown(rule: Rule) -> Rule:
     example, evidence = SHOWN.get(rule.id, Shown("", ""))
     return msgspec.structs.replace(rule, example=rule.example or example or rule.title, evidence=rule.evidence or evidence)
