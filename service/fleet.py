@@ -19,7 +19,8 @@ import msgspec
 from analyzers.errors import Malformed
 from analyzers.finding import Reason, Report, Severity, Stage, State
 from service.owners import Owners
-from service.risk import FindingCount, count_findings, risk_of
+from service.risk import FindingCount, count_findings, risk_of, without
+from service.silencing import Silences
 from service.sources import Sighting
 
 MAX_PAGE = 500
@@ -83,7 +84,9 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     layer_bytes: tuple[int, ...] = ()
     """Bytes of the files of each."""
     findings: tuple[FindingCount, ...] = ()
-    """Worst first."""
+    """Worst first; the silenced ones are among them."""
+    silenced: tuple[FindingCount, ...] = ()
+    """Those that the configuration silences today."""
     complete: bool = False
     first_seen: float = 0.0
     last_seen: float = 0.0
@@ -121,13 +124,24 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
         return short_digest(self.manifest_digest or self.image_id)
 
     @property
+    def loud(self) -> tuple[FindingCount, ...]:
+        """The findings that nobody silenced."""
+        return without(self.findings, self.silenced) if self.silenced else self.findings
+
+    @property
+    def hushed(self) -> bool:
+        """Whether it fails for a reason that is silenced: a failure all the same, of which nobody need be told."""
+        fatal = any(found.severity is Severity.FATAL for found in self.silenced)
+        return fatal and self.state is State.FAILS and not self.count(Severity.FATAL)
+
+    @property
     def risk(self) -> int | None:
-        """0 to 100; None where nothing is known (risk.py)."""
-        return risk_of(self.state, self.findings)
+        """0 to 100; None where nothing is known (risk.py). What is silenced does not count."""
+        return risk_of(State.STARTS if self.hushed else self.state, self.loud)
 
     def count(self, severity: Severity) -> int:
-        """Findings of that severity."""
-        return sum(found.count for found in self.findings if found.severity is severity)
+        """Findings of that severity that nobody silenced."""
+        return sum(found.count for found in self.loud if found.severity is severity)
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,8 +210,9 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
-    def __init__(self, owners: Owners | None = None) -> None:
+    def __init__(self, owners: Owners | None = None, silences: Silences | None = None) -> None:
         self.owners = owners or Owners()
+        self.silences = silences or Silences()
         self.revision = 0
         self._rows: dict[tuple[str, ...], FleetRow] = {}
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
@@ -333,6 +348,7 @@ def make_row(
     report: Report | None,
     *,
     outcome: str,
+    silences: Silences | None = None,
     detail: str = "",
     manifest_digest: str = "",
     image_id: str = "",
@@ -359,7 +375,8 @@ def make_row(
         isa_level=report.x86_level,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
         layers=tuple(layer.diff_id for layer in report.layers),
-        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report.findings),
+        silenced=() if silences is None else silences.counts(sighting.registry, sighting.repository, report),
     )  # fmt: skip
 
 

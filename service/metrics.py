@@ -16,6 +16,7 @@ from service.exposition import END, Metric, head_text, number_text, samples_text
 from service.fleet import Fleet
 
 MAX_SERIES_AN_IMAGE = 16
+"""Of one without silenced findings; those have one series more."""
 IMAGE = ("source", "registry", "repository", "tag", "platform")
 
 IMAGE_METRICS = (
@@ -34,11 +35,14 @@ IMAGE_METRICS = (
            IMAGE),
     Metric("enoent_image_layers", "gauge", "Number of layers.", IMAGE),
     Metric("enoent_image_start_verdict", "gauge",
-           "One for the verdict that holds: starts, fails or unknown; a failing one carries why in reason.",
-           (*IMAGE, "verdict", "reason")),
+           "One for the verdict that holds: starts, fails or unknown; a failing one carries why in reason, and true in silenced "
+           "where the configuration silences that.",
+           (*IMAGE, "verdict", "reason", "silenced")),
     Metric("enoent_image_findings", "gauge",
-           "Findings by rule and severity; what goes beyond four is summed by severity under the rule other.",
+           "Findings that are not silenced, by rule and severity; what goes beyond four is summed by severity under the rule "
+           "other.",
            (*IMAGE, "rule", "severity")),
+    Metric("enoent_image_silenced_findings", "gauge", "Findings that the configuration silences; absent without any.", IMAGE),
     Metric("enoent_image_report_complete", "gauge", "One when nothing of the image was left unread, else zero.", IMAGE),
     Metric("enoent_image_analysed_timestamp_seconds", "gauge", "When the image was last analysed.", IMAGE),
 )  # fmt: skip
@@ -54,7 +58,10 @@ FLEET_METRICS = (
     Metric("enoent_fleet_layer_bytes", "gauge", "Bytes of the files of all distinct layers: the fleet when each is kept once."),
     Metric("enoent_fleet_image_bytes", "gauge", "Bytes of the files of all distinct images, as if they shared nothing."),
     Metric("enoent_fleet_layers", "gauge", "Number of distinct layers."),
-    Metric("enoent_fleet_finding_images", "gauge", "Tagged images that have a finding of this rule.", ("rule", "severity")),
+    Metric("enoent_fleet_finding_images", "gauge", "Tagged images that have a finding of this rule that is not silenced.",
+           ("rule", "severity")),
+    Metric("enoent_fleet_silenced_images", "gauge", "Tagged images that have a silenced finding of this rule.",
+           ("rule", "severity")),
     Metric("enoent_image_series", "gauge", "Series of images that are exported."),
     Metric("enoent_image_series_dropped", "gauge", "Series of images that are not exported because of metrics.max_series."),
     Metric("enoent_image_series_overflow_total", "counter", "Series left out because of metrics.max_series, over all writings."),

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from analyzers.finding import Finding, Report, Severity, State, Step
-from service.scan import Scan, ScannedImage
+from service.scan import Scan, ScannedImage, hushes_failure
+from service.silencing import Silenced
 from service.terminal import Line, shorten, width_of, wrap
 from service.trail_text import SIGNS, branch_lines
 from service.words import SEVERITY_STYLES, STAGE_WORDS, human_bytes, instruction, tree
@@ -60,6 +61,8 @@ def _standing(image: ScannedImage) -> tuple[str, str]:
     report = image.report
     if report is None:
         return "doubt", "could not be analysed"
+    if hushes_failure(report, image.silenced):
+        return "doubt", "will not start, which is silenced"
     if report.verdict.state is State.FAILS:
         return "bad", "will not start"
     if report.verdict.state is State.UNKNOWN:
@@ -100,10 +103,15 @@ def image_lines(reference: str, image: ScannedImage, width: int = 80, *, verbose
     report = image.report
     cause = next((finding for finding in report.findings if finding.severity is Severity.FATAL), None)
     yield from _verdict(report, width)
+    silenced = {id(report.findings[each.finding]): each for each in image.silenced if each.finding < len(report.findings)}
+    if cause is not None and id(cause) in silenced:
+        yield from wrap((("doubt", _silence_words(silenced[id(cause)])),), width, (("", "  "),))
     if cause is not None:
         yield from _cause(report, cause, width)
     yield from _trail(report, width, verbose=verbose)
-    yield from _findings([finding for finding in report.findings if finding is not cause], width, verbose=verbose)
+    others = [finding for finding in report.findings if finding is not cause]
+    yield from _findings([finding for finding in others if id(finding) not in silenced], width, verbose=verbose)
+    yield from _silenced([(finding, silenced[id(finding)]) for finding in others if id(finding) in silenced], width)
     yield from _layers(report, image.compressed_layer_bytes, cause, width, verbose=verbose)
     yield from _facts(report, cause, width)
 
@@ -190,6 +198,21 @@ def _findings(findings: Sequence[Finding], width: int, *, verbose: bool) -> Iter
                 yield from wrap((("faint", text),), width, indent)
     if not verbose and len(findings) > MANY_FINDINGS:
         yield (("faint", f"  and {len(findings) - MANY_FINDINGS} more (--verbose shows them)"),)
+
+
+def _silenced(findings: Sequence[tuple[Finding, Silenced]], width: int) -> Iterator[Line]:
+    if not findings:
+        return
+    yield from _heading(f"Silenced: {len(findings)}")
+    for finding, silence in findings:
+        yield from wrap((("faint", finding.message),), width, (("faint", f"  {finding.severity.value:<8} "),))
+        where = [finding.subject] if finding.subject else []
+        yield from wrap((("faint", " · ".join([finding.rule, *where])),), width, (("", " " * 11),))
+        yield from wrap((("faint", _silence_words(silence)),), width, (("", " " * 11),))
+
+
+def _silence_words(silence: Silenced) -> str:
+    return f"silenced until {silence.until}: {silence.reason}"
 
 
 def _layers(report: Report, compressed: Sequence[int], cause: Finding | None, width: int, *, verbose: bool) -> Iterator[Line]:

@@ -7,6 +7,7 @@ nobody should turn off has no key. Settings of the single sources live with them
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import os
 import re
 import tomllib
@@ -21,10 +22,12 @@ from msgspec import Meta
 
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
+from analyzers.rules import RULES
 from service.errors import SettingsError
 from service.owners import OwnerSettings
 from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
+from service.silencing import SilenceSettings
 from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
 
 DEFAULT_FILE = Path("enoent.toml")
@@ -159,6 +162,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folders of OCI image layouts to watch."""
     owners: tuple[OwnerSettings, ...] = ()
     """Whose images are whose; the first pattern that fits counts."""
+    silence: tuple[SilenceSettings, ...] = ()
+    """Findings that are known and bearable for a while; they are shown as silenced, and keep alerts and exit statuses quiet."""
     webhooks: tuple[WebhookSettings, ...] = ()
     """Who is told of changes."""
     demo: bool = True
@@ -325,6 +330,10 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"platforms[{index}]: {platform!r} is not os/architecture, such as linux/amd64")
     if settings.scan.server and not SERVER.fullmatch(settings.scan.server):
         raise SettingsError(f"scan.server: {settings.scan.server!r} is not an address such as https://enoent.example")
+    for index, silence in enumerate(settings.silence):
+        if not fnmatch.filter(RULES, silence.rule):
+            nearest = _nearest(silence.rule, list(RULES))
+            raise SettingsError(f"silence[{index}].rule: no rule is called {silence.rule!r}{nearest}; `enoent rules` lists them")
     names = [token.name for token in settings.tokens]
     for name in names:
         if names.count(name) > 1:

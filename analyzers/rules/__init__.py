@@ -7,8 +7,11 @@ a file for each area, whose tables are added up here in the order in which the a
 
 from __future__ import annotations
 
+import msgspec
+
 from analyzers.rules import config, elf, image, layer, load, script, size
 from analyzers.rules.rule import Rule
+from analyzers.rules.shown import SHOWN, Shown
 
 _AREAS = (
     config,
@@ -20,6 +23,12 @@ _AREAS = (
     image,
 )
 
-RULES: dict[str, Rule] = {rule.id: rule for area in _AREAS for rule in area.TABLE}
+
+def _shown(rule: Rule) -> Rule:
+    example, evidence = SHOWN.get(rule.id, Shown("", ""))
+    return msgspec.structs.replace(rule, example=rule.example or example or rule.title, evidence=rule.evidence or evidence)
+
+
+RULES: dict[str, Rule] = {rule.id: _shown(rule) for area in _AREAS for rule in area.TABLE}
 
 __all__ = ["RULES", "Rule"]
