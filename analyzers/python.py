@@ -27,6 +27,7 @@ _SHOWN_MODULES = 6
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _TAG = re.compile(rb"\.cpython-(\d)(\d{1,2})(t?)d?(?:-([A-Za-z0-9_-]+))?\.so")
 _SITE = re.compile(rb"(?:^|.*/)python(3\.\d{1,2}t?)/site-packages")
+_STANDARD = b"/lib-dynload"
 _BIN = (b"bin", b"sbin")
 _RULES = {
     Cause.GLIBC_ON_MUSL: "python.glibc-extension-on-musl",
@@ -38,10 +39,7 @@ _RULES = {
     Cause.ELSEWHERE: "python.extension-undecided",
     Cause.UNDECIDED: "python.extension-undecided",
 }
-_HEADLESS = {
-    "libGL.so.1": "opencv-python-headless needs no libGL.so.1; opencv-python does.",
-    "libgthread-2.0.so.0": "opencv-python-headless needs no libgthread-2.0.so.0; opencv-python does.",
-}
+_FOR_WINDOWS = frozenset(("libGL.so.1", "libgthread-2.0.so.0", "libglib-2.0.so.0"))
 
 
 class Module(NamedTuple):
@@ -62,6 +60,7 @@ class Trouble(NamedTuple):
 
     rule: str
     module: Module
+    interpreter: Interpreter
     message: str
     why: str = ""
     fault: Fault | None = None
@@ -70,14 +69,14 @@ class Trouble(NamedTuple):
 def judge_python(rootfs: Rootfs, start: Start) -> Iterator[Finding]:
     """Nothing where no interpreter is found."""
     interpreters = find_interpreters(rootfs, start.env)
-    if interpreters:
-        judge = _Judge(rootfs, interpreters, start)
-        yield from judge.modules()
+    yield from Imports(rootfs, interpreters, start).findings()
     yield from _left_packages(rootfs, interpreters)
     yield from _dead_scripts(rootfs)
 
 
-class _Judge:
+class Imports:
+    """What becomes of each extension module of the image when it is imported."""
+
     def __init__(self, rootfs: Rootfs, interpreters: Sequence[Interpreter], start: Start) -> None:
         self._rootfs = rootfs
         self._interpreters = interpreters
@@ -85,40 +84,45 @@ class _Judge:
         self._hosts: dict[tuple[int, bytes], Host] = {}
         self._left = MAX_MODULES
 
-    def modules(self) -> Iterator[Finding]:
-        """Every directory of packages once, with all interpreters that look into it."""
+    def findings(self) -> Iterator[Finding]:
+        """One a package and cause, those of the standard library in one."""
+        packages: dict[tuple[bytes, bytes, str], list[Trouble]] = {}
+        for module, trouble in self.tried():
+            if trouble is None:
+                continue
+            standard = module.site.endswith(_STANDARD)
+            package = b"" if standard else module.name.partition(b".")[0]
+            rule = "python.standard-module-unloadable" if standard else trouble.rule
+            packages.setdefault((module.site, package, rule), []).append(trouble)
+        for (_, _, rule), troubles in sorted(packages.items())[:_SHOWN_PACKAGES]:
+            yield self._finding(rule, troubles)
+
+    def tried(self) -> Iterator[tuple[Module, Trouble | None]]:
+        """Every module with the first interpreter's trouble, None where an interpreter can import it."""
         lookers: dict[bytes, list[tuple[Interpreter, bytes]]] = {}
         for interpreter in self._interpreters:
-            for site in (*interpreter.sites, interpreter.stdlib + b"/lib-dynload"):
+            for site in (*interpreter.sites, interpreter.stdlib + _STANDARD):
                 node = self._rootfs.resolve(site).node
                 if node is not None and node.entry.kind == Kind.DIRECTORY:
                     lookers.setdefault(node.path, []).append((interpreter, site))
         for directory, looking in sorted(lookers.items()):
-            standard = directory.endswith(b"/lib-dynload")
-            packages: dict[tuple[bytes, str], list[Trouble]] = {}
-            for trouble in self._troubles(directory, looking):
-                package = trouble.module.name.partition(b".")[0]
-                packages.setdefault((package, trouble.rule), []).append(trouble)
-            for (package, rule), troubles in sorted(packages.items())[:_SHOWN_PACKAGES]:
-                yield self._finding("python.standard-module-unloadable" if standard else rule, package, troubles, looking[0][0])
+            for node in self._rootfs.starting(directory + b"/", b".so"):
+                module = _module(self._rootfs, node, directory, looking[0][1])
+                if module is None:
+                    continue
+                if not self._left:
+                    return
+                self._left -= 1
+                yield module, self._trouble(module, looking)
 
-    def _troubles(self, directory: bytes, looking: list[tuple[Interpreter, bytes]]) -> Iterator[Trouble]:
-        for node in self._rootfs.starting(directory + b"/", b".so"):
-            module = _module(self._rootfs, node, directory, looking[0][1])
-            if module is None:
-                continue
-            if not self._left:
-                return
-            self._left -= 1
-            first: Trouble | None = None
-            for interpreter, site in looking:
-                trouble = self._try(interpreter, module._replace(path=site + module.path[len(module.site) :], site=site))
-                if trouble is None:
-                    first = None
-                    break
-                first = first or trouble
-            if first is not None:
-                yield first
+    def _trouble(self, module: Module, looking: list[tuple[Interpreter, bytes]]) -> Trouble | None:
+        first: Trouble | None = None
+        for interpreter, site in looking:
+            trouble = self._try(interpreter, module._replace(path=site + module.path[len(module.site) :], site=site))
+            if trouble is None:
+                return None
+            first = first or trouble
+        return first
 
     def _try(self, interpreter: Interpreter, module: Module) -> Trouble | None:
         if not interpreter.suffixes:
@@ -132,7 +136,7 @@ class _Judge:
         if fault is None:
             return None
         message = f"ImportError: {fault.line}" if fault.line else RULES[_RULES[fault.cause]].title
-        return Trouble(_RULES[fault.cause], module, message, fault.why, fault)
+        return Trouble(_RULES[fault.cause], module, interpreter, message, fault.why, fault)
 
     def _untaken(self, interpreter: Interpreter, module: Module) -> Trouble | None:
         """A tag that is not the interpreter's: import goes past the file (R10)."""
@@ -143,16 +147,16 @@ class _Judge:
         release = f"{int(tagged[1])}.{int(tagged[2])}{tagged[3].decode()}"
         if release != interpreter.release:
             why = f"Its tag is that of Python {release}; the interpreter is {interpreter.release}."
-            return Trouble("python.extension-for-another-release", module, message, why)
+            return Trouble("python.extension-for-another-release", module, interpreter, message, why)
         own = interpreter.suffixes[0].removesuffix(b".so").partition(b"-")[2].partition(b"-")[2]
         why = f"Its tag ends in {show(tagged[4] or b'nothing')}, the interpreter's own in {show(own)}."
         facts = self._rootfs.elf(module.node)
         wants = libc_of(facts) if facts is not None else ""
         if (tagged[4] or b"").endswith(b"-gnu") and own.endswith(b"-musl") and wants != "musl":
-            return Trouble("python.glibc-extension-on-musl", module, message, why)
+            return Trouble("python.glibc-extension-on-musl", module, interpreter, message, why)
         if (tagged[4] or b"").endswith(b"-musl") and own.endswith(b"-gnu") and wants != "glibc":
-            return Trouble("python.musl-extension-on-glibc", module, message, why)
-        return Trouble("python.extension-for-another-architecture", module, message, why)
+            return Trouble("python.musl-extension-on-glibc", module, interpreter, message, why)
+        return Trouble("python.extension-for-another-architecture", module, interpreter, message, why)
 
     def _has_sibling(self, interpreter: Interpreter, module: Module) -> bool:
         """Whether import finds something else by the module's name."""
@@ -174,14 +178,15 @@ class _Judge:
             self._hosts[key] = Host(self._rootfs, interpreter.node, interpreter.path, self._start)
         return self._hosts[key]
 
-    def _finding(self, rule_id: str, package: bytes, troubles: list[Trouble], interpreter: Interpreter) -> Finding:
+    def _finding(self, rule_id: str, troubles: list[Trouble]) -> Finding:
         rule, first = RULES[rule_id], troubles[0]
+        package, interpreter = first.module.name.partition(b".")[0], first.interpreter
         names = [show(each.module.name) for each in troubles]
         shown = ", ".join(names[:_SHOWN_MODULES]) + (f" and {len(names) - _SHOWN_MODULES} more" if names[_SHOWN_MODULES:] else "")
-        of = f"{show(package)}: {shown}. Interpreter: {show(interpreter.path)} (Python {interpreter.release})."
+        of = f"{show(interpreter.path)} (Python {interpreter.release}) cannot import {shown}."
         why = " ".join(part for part in (rule.why, first.why, of) if part)
         wanted = "" if first.fault is None else first.fault.wanted
-        hint = _HEADLESS.get(wanted)
+        hint = "opencv-python-headless needs neither libGL.so.1 nor GLib." if package == b"cv2" and wanted in _FOR_WINDOWS else ""
         return Finding(
             rule.id,
             rule.severity,

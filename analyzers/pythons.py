@@ -163,11 +163,6 @@ def _stdlib(rootfs: Rootfs, homes: Sequence[bytes], release: tuple[int, bytes] |
     return None
 
 
-def _is_directory(rootfs: Rootfs, path: bytes) -> bool:
-    node = rootfs.resolve(path).node
-    return node is not None and node.entry.kind == Kind.DIRECTORY
-
-
 def _site_folders(rootfs: Rootfs, prefix: bytes, own: bytes) -> list[bytes]:
     listed = [prefix + b"/" + lib + b"/" + own + b"/site-packages" for lib in (b"lib", b"lib64")]
     return _distinct(rootfs, listed)
@@ -175,10 +170,10 @@ def _site_folders(rootfs: Rootfs, prefix: bytes, own: bytes) -> list[bytes]:
 
 def _sites(rootfs: Rootfs, prefix: bytes, own: bytes) -> list[bytes]:
     """Debian's own build looks into dist-packages, and into its local ones first."""
-    debian = prefix + b"/lib/python3/dist-packages"
-    if prefix in (b"/usr", b"") and _is_directory(rootfs, debian):
-        listed = [b"/usr/local/lib/" + own + b"/dist-packages", debian, prefix + b"/lib/" + own + b"/dist-packages"]
-        return _distinct(rootfs, listed)
+    listed = [b"/usr/local/lib/" + own, prefix + b"/lib/python3", prefix + b"/lib/" + own]
+    debians = _distinct(rootfs, [each + b"/dist-packages" for each in listed])
+    if prefix in (b"/usr", b"") and debians:
+        return debians
     local = _site_folders(rootfs, b"/usr/local", own) if prefix in (b"/usr", b"") else []
     return [*local, *_site_folders(rootfs, prefix, own)]
 

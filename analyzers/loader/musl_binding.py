@@ -254,7 +254,7 @@ class _Binder:
         if definer.owner.facts.tls is None or all(each is not definer for each in self.opened):
             return
         words = b": initial-exec TLS resolves to dynamic definition in " + definer.owner.name
-        self._print(b"Error relocating " + table.owner.name + b": " + (name or b"(local)") + words, 1)
+        self._print(b"Error relocating " + table.owner.name + b": " + (name or _own_variable(table.facts)) + words, 1)
         self.problem = self.problem or Problem(table.owner)
 
     def _found(self, name: bytes, kind: int) -> bool:
@@ -283,6 +283,12 @@ class _Binder:
 
     def _die(self, owner: Object, signal: str, detail: str) -> None:
         self.crash, self.crash_in, self.detail = signal, owner, detail
+
+
+def _own_variable(facts: SymbolFacts) -> bytes:
+    """A thread-local variable of the object's own: relocations against those are kept without the name."""
+    exported = [name for name, flags in zip(facts.export_names.split(b"\0"), facts.export_flags, strict=False) if flags & _TLS]
+    return exported[0] if exported else b"(null)"
 
 
 def _runs(facts: SymbolFacts, elf: ElfFacts, kinds: Kinds) -> Iterator[tuple[int, int, int]]:
