@@ -88,7 +88,7 @@ def _absolute(place: Surroundings, path: bytes) -> bytes:
     cwd = b"/" + place.rootfs.resolve(place.cwd).path
     if path in (b"", b"."):
         return cwd
-    return cwd + b"/" + path.removeprefix(b"./")
+    return cwd + b"/" + path
 
 
 # -- scripts --
@@ -153,7 +153,7 @@ def _run_entry_point(place: Surroundings, interpreter: Interpreter, path: bytes,
             b"    " + line,
             b"ModuleNotFoundError: No module named '" + top + b"'",
         )
-        return Refusal(said, 1, "python.module-absent", node.path, top, (_step(interpreter, top, searched),))
+        return Refusal(said, 1, "python.module-absent", node.path, top, (_step(interpreter, top, searched),), said[-1])
     return None
 
 

@@ -15,7 +15,7 @@ TABLE = (
         "The interpreter starts and does not find, or may not read, the file it is to run.",
         "Copy the file into the image, or mend the path in ENTRYPOINT, CMD or WORKDIR.",
         "CPython Modules/main.c",
-        Reason.PATH,
+        Reason.SCRIPT,
     ),
     Rule(
         "python.no-main",
@@ -24,7 +24,7 @@ TABLE = (
         "Of a directory Python runs __main__.py.",
         "Name the script itself, or use -m with the package's name.",
         "CPython Lib/runpy.py",
-        Reason.PATH,
+        Reason.SCRIPT,
     ),
     Rule(
         "python.module-absent",
