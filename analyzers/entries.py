@@ -272,6 +272,10 @@ class Entries:
             return range(1 if self.columns.heads and self.columns.heads[0] == b"" else 0, len(self))
         return range(self._first_from(directory + b"/"), self._first_from(directory + b"0"))
 
+    def starting(self, prefix: bytes) -> range:
+        """Indexes of every entry whose path begins with `prefix`, which is not empty and does not end in 0xff."""
+        return range(self._first_from(prefix), self._first_from(prefix[:-1] + bytes((prefix[-1] + 1,))))
+
     def _first_from(self, path: bytes) -> int:
         number = bisect_right(self.columns.heads, path) - 1
         return 0 if number < 0 else self.columns.starts[number] + bisect_left(self._block(number).paths, path)

@@ -103,7 +103,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     origin: str
     """`entrypoint`, `PATH`, `symlink`, `#!`, `PT_INTERP`, `LD_PRELOAD`, `DT_RPATH`, `LD_LIBRARY_PATH`, `DT_RUNPATH`,
-    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`."""
+    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`,
+    `sys.path`."""
     path: str
     outcome: Outcome
     whose: str = ""
@@ -117,7 +118,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One link of the start chain: the program looked up, a #! interpreter, PT_INTERP, a library wanted."""
 
     action: str
-    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`."""
+    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`, `script`,
+    `module`."""
     wanted: str
     by: str = ""
     """Path of the object that wants it; empty for the image config."""

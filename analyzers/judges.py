@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from analyzers import plugins
 from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
@@ -19,6 +20,7 @@ from analyzers.linkage import explain
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.python import judge_python
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
@@ -37,6 +39,7 @@ JUDGES = (
     Judge("start", 3),
     Judge("layers", 2),
     Judge("size", 3),
+    Judge("python", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -69,6 +72,8 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    plugged = plugins.Start(start.env, start.cwd, start.user.credentials(dac_override=profile.dac_override), profile)
+    findings.extend(judge_python(rootfs, plugged))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

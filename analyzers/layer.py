@@ -15,7 +15,7 @@ from analyzers.entries import Columns
 from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
 from analyzers.limits import Limits
-from analyzers.readers import ELF_MAGIC, TEXT_ENDINGS, wants_text
+from analyzers.readers import ELF_MAGIC, SMALL_TEXT_BYTES, TEXT_ENDINGS, wants_small_text, wants_text
 from analyzers.tar import TarReader
 from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
@@ -201,6 +201,10 @@ class _LayerVisitor:
                 self.text_bytes += size
                 return _TextSink(lambda body: self._text(serial, row, body))
             self.unreadable(path, "text-too-large")
+        fits = size <= SMALL_TEXT_BYTES and self.text_bytes + size <= self.limits.layer_text_bytes
+        if fits and member.whole and wants_small_text(path, head):
+            self.text_bytes += size
+            return _TextSink(lambda body: self._text(serial, row, body))
         if size >= self.limits.hash_floor_bytes and member.whole:
             return _HashSink(row)
         return None

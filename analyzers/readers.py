@@ -12,8 +12,11 @@ from typing import NamedTuple
 ELF_MAGIC = b"\x7fELF"
 _TEXT_NAMES = frozenset((b"passwd", b"group", b"os-release", b"ld.so.cache", b"ld.so.preload", b"ld.so.conf", b"nsswitch.conf"))
 
-TEXT_ENDINGS = (*sorted(_TEXT_NAMES), b".conf", b".path")
-"""Every path that wants_text accepts ends in one of these; a cheap first look."""
+_SMALL_NAMES = frozenset((b"pyvenv.cfg", b"node_version.h", b"package.json"))
+SMALL_TEXT_BYTES = 64 << 10
+
+TEXT_ENDINGS = (*sorted(_TEXT_NAMES), b".conf", b".path", *sorted(_SMALL_NAMES), b".pth")
+"""Every path that wants_text or wants_small_text accepts ends in one of these; a cheap first look."""
 
 
 class Reader(NamedTuple):
@@ -44,11 +47,23 @@ def wants_text(path: bytes, head: bytes) -> bool:
     return name.endswith(b".conf") and (directory == b"ld.so.conf.d" or directory.endswith(b"/ld.so.conf.d"))
 
 
+def wants_small_text(path: bytes, head: bytes) -> bool:
+    """What interpreters read when they start; a bigger file of such a name is passed over, and whoever asks for it sees that.
+
+    The tens of thousands of package.json below node_modules say nothing of a start.
+    """
+    directory, _, name = path.rpartition(b"/")
+    if name.endswith(b".pth"):
+        return directory.endswith((b"/site-packages", b"/dist-packages"))
+    return name in _SMALL_NAMES and b"node_modules/" not in path
+
+
 ENTRIES_VERSION = 1
 READERS = (
     Reader("elf", 4, wants_elf),
     Reader("head", 1, wants_head),
     Reader("text", 1, wants_text),
+    Reader("small-text", 1, wants_small_text),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""

@@ -452,6 +452,17 @@ class Rootfs:
             if place is not None and place.node.layer < len(self.layers):
                 yield place.node
 
+    def starting(self, prefix: bytes, ending: bytes = b"") -> Iterator[Node]:
+        """Every visible path that begins with `prefix` (canonical, not empty) and has that ending, sorted."""
+        wanted: set[bytes] = set()
+        for layer in self._layers[: len(self.layers)]:
+            entries = layer.entries
+            wanted.update(path for path in map(entries.path, entries.starting(prefix)) if path.endswith(ending))
+        for path in sorted(wanted):
+            place = self._place(path)
+            if place is not None and place.node.layer < len(self.layers):
+                yield place.node
+
     def holders(self, directory: bytes) -> frozenset[int]:
         """The layers whose entries directly below `directory` (canonical) can be visible."""
         place = self._place(directory)

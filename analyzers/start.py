@@ -178,7 +178,7 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
     if isinstance(done, Refusal):
         base = msgspec.structs.replace(base, lines=(*base.lines, *done.lines))
-        return _end(base, steps, Stage.STARTED, done.cause, message=done.lines[0], exit_code=done.exit_code)
+        return _end(base, steps, Stage.STARTED, done.cause, message=done.said or done.lines[0], exit_code=done.exit_code)
     base = msgspec.structs.replace(base, execution=done, loaded=None)
     if done.unknown:
         return _unknown(base, steps, done.unknown)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from analyzers.handover.env import Env
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
+from analyzers.handover.python import run_python
 from analyzers.handover.shell import open_script
 from analyzers.kernel import Execution
 
@@ -54,6 +55,7 @@ PROGRAMS = (
     Program(_names("busybox"), _names("env"), _busybox_env),
     Program(_names("dash bash"), frozenset(), _shell),
     Program(_names("busybox"), _names("sh ash"), _shell),
+    Program(_names("python python3 " + " ".join(f"python3.{minor}" for minor in range(6, 21))), frozenset(), run_python),
 )
 
 

@@ -37,6 +37,8 @@ class Refusal(NamedTuple):
     culprit: bytes = b""
     """What was wanted and not had, as written."""
     steps: tuple[Step, ...] = ()
+    said: bytes = b""
+    """The one of the lines that tells most; empty for the first."""
 
 
 class Surroundings(NamedTuple):
