@@ -17,6 +17,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from analyzers.entries import Entries
+    from analyzers.jar_facts import JarFacts
 
 
 class Kind(enum.IntEnum):
@@ -301,7 +302,7 @@ class LayerFacts:
     """
 
     __slots__ = (
-        "coverage", "diff_id", "elf", "entries", "heads", "notes", "opaques", "size_bytes",
+        "classes", "coverage", "diff_id", "elf", "entries", "heads", "jars", "notes", "opaques", "size_bytes",
         "symbols", "texts", "unread", "verified", "whiteouts",
     )  # fmt: skip
 
@@ -317,6 +318,8 @@ class LayerFacts:
         symbols: dict[bytes, SymbolFacts] | None = None,
         texts: dict[bytes, bytes] | None = None,
         heads: dict[bytes, bytes] | None = None,
+        jars: dict[bytes, JarFacts] | None = None,
+        classes: dict[bytes, bytes] | None = None,
         unread: tuple[Unread, ...] = (),
         notes: tuple[LayerNote, ...] = (),
         coverage: Coverage = Coverage.FULL,
@@ -339,6 +342,10 @@ class LayerFacts:
         """Whole content of the few text files that rules need, by path (readers.py names them)."""
         self.heads = heads or {}
         """First 256 bytes of regular files that begin with `#!`, by path."""
+        self.jars = jars or {}
+        """Facts of jars by content sha256 (Entry.sha256)."""
+        self.classes = classes or {}
+        """Bytes 4 to 7 of class files that lie outside jars, by path (jar_facts.class_version)."""
         self.unread = unread
         self.notes = notes
         self.coverage = coverage

@@ -130,6 +130,8 @@ def _missing_name(start: Start) -> bytes:
 
 def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     executed = start.execution
+    if start.refusal is not None and start.refusal.why:
+        return Cause(start.cause, start.refusal.why, start.refusal.remedies)
     if start.cause in ("elf.interpreter-absent",) and executed is not None:
         return _interpreter_absent(executed, rootfs, config)
     if start.cause.startswith("load.") and start.loaded is not None:

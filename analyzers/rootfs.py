@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from analyzers.accounts import Credentials
 from analyzers.entries import Entries
 from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, SymbolFacts
+from analyzers.jar_facts import JarFacts, class_version
 
 MAX_LINKS = 40
 """The kernel's MAXSYMLINKS: the 41st link of one look-up is ELOOP."""
@@ -432,6 +433,15 @@ class Rootfs:
         layer = self._layers[node.layer]
         return layer.facts.heads.get(node.entry.path)
 
+    def jar(self, node: Node) -> JarFacts | None:
+        """Facts of a jar; None when it is none by its name or was not read."""
+        return self._layers[node.layer].facts.jars.get(node.entry.sha256) if node.entry.kind == Kind.FILE else None
+
+    def class_file(self, node: Node) -> tuple[int, int] | None:
+        """(major, minor) version of a class file outside jars; None when it is none."""
+        packed = self._layers[node.layer].facts.classes.get(node.entry.path)
+        return None if packed is None else class_version(packed)
+
     def unread(self, node: Node) -> bool:
         """Whether a reader wanted this file and could not read it whole."""
         layer = self._layers[node.layer]
@@ -462,6 +472,25 @@ class Rootfs:
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
                 yield place.node
+
+    def children(self, directory: bytes) -> Iterator[Node]:
+        """What a directory (canonical) has in it, sorted by name; what lies deeper is skipped without a look."""
+        place = self._place(directory)
+        paths: set[bytes] = set()
+        prefix = directory + b"/" if directory else b""
+        for index in () if place is None else place.layers:
+            entries = self._layers[index].entries
+            below = entries.below(directory)
+            at = below.start
+            while at < below.stop:
+                path = entries.path(at)
+                child, slash, _ = path[len(prefix) :].partition(b"/")
+                paths.add(prefix + child)
+                at = entries.below(prefix + child).stop if slash else at + 1
+        for path in sorted(paths):
+            found = self._place(path)
+            if found is not None:
+                yield found.node
 
     def holders(self, directory: bytes) -> frozenset[int]:
         """The layers whose entries directly below `directory` (canonical) can be visible."""

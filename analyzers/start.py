@@ -67,6 +67,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     user: ResolvedUser = ResolvedUser()
     execution: Execution | None = None
     loaded: LoadResult | None = None
+    refusal: Refusal | None = None
+    """Of a first program that runs and gives up."""
 
 
 class _Context(NamedTuple):
@@ -177,8 +179,8 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     steps.extend(done.steps)
     base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
     if isinstance(done, Refusal):
-        base = msgspec.structs.replace(base, lines=(*base.lines, *done.lines))
-        return _end(base, steps, Stage.STARTED, done.cause, message=done.said or done.lines[0], exit_code=done.exit_code)
+        base = msgspec.structs.replace(base, lines=(*base.lines, *done.lines), refusal=done)
+        return _end(base, steps, Stage.STARTED, done.cause, message=done.message or done.lines[0], exit_code=done.exit_code)
     base = msgspec.structs.replace(base, execution=done, loaded=None)
     if done.unknown:
         return _unknown(base, steps, done.unknown)

@@ -37,8 +37,11 @@ class Refusal(NamedTuple):
     culprit: bytes = b""
     """What was wanted and not had, as written."""
     steps: tuple[Step, ...] = ()
-    said: bytes = b""
-    """The one of the lines that tells most; empty for the first."""
+    message: bytes = b""
+    """The line that says it; empty where it is the first."""
+    why: str = ""
+    """What this image adds to the rule's words."""
+    remedies: tuple[str, ...] = ()
 
 
 class Surroundings(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analyzers.rules import config, elf, image, layer, load, python, script, size
+from analyzers.rules import config, elf, image, java, layer, load, python, script, size
 from analyzers.rules.rule import Rule
 from analyzers.rules.shown import SHOWN, Shown
 
@@ -19,6 +19,7 @@ _AREAS = (
     elf,
     load,
     python,
+    java,
     layer,
     size,
     image,
