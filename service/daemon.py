@@ -58,7 +58,7 @@ DRAIN_SECONDS = 24.0
 """After this the process ends whatever still hangs; everything that matters is written down by then (hostile 124)."""
 HTTP_CLOSE_SECONDS = 1.0
 DEMO = "demo"
-LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "demo", "owners", "log"})
+LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "buildkit", "containerd", "demo", "owners", "log"})
 """What SIGHUP puts into force; the rest waits for the next start."""
 
 Reread = Callable[[], Settings]
@@ -245,7 +245,7 @@ class Daemon:
                 self.ledger.fleet.forget_source(name)
         for name, settings in wanted.items():
             if name not in self._followed:
-                source = self.sources[name] = make_source(settings)
+                source = self.sources[name] = make_source(settings, lambda: self.settings.registries)
                 log.info("source start", source=name, kind=source.kind)
                 follower = Follower(source, self.ledger, self.metrics)
                 self._followed[name] = (settings, group.create_task(follower.follow(), name=f"follow {name}"))
