@@ -19,7 +19,7 @@ from service.registry.reference import parse_image_name
 from service.rpc.content import ContentStore
 from service.rpc.dialling import Certificates, Channel, dial
 from service.rpc.history import BuildHistory, BuildRecord
-from service.sources import Build, EventKind, ImageEvent, ImageSource, LayerSink, Sighting
+from service.sources import Build, EventKind, ImageEvent, ImageSource, LayerSink, LostImage, Sighting
 from service.sources.builds import BuildBook
 from service.sources.contents import Registries, StoredImages
 from service.sources.settings import BuildkitSettings
@@ -100,7 +100,7 @@ class BuildkitSource:
             found.append(Sighting(self.name, reference.registry, reference.repository, reference.tag, digest))
         return found or [Sighting(self.name, REGISTRY, UNTAGGED, "", digest)]
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         return await self._images().resolve(sighting, platforms)
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:

@@ -17,7 +17,7 @@ from service.registry.reference import Reference, parse_image_name
 from service.rpc.content import ContentStore
 from service.rpc.dialling import Channel, dial
 from service.rpc.messages import CONTAINERD
-from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LostImage, Sighting
 from service.sources.contents import Registries, StoredImages
 from service.sources.settings import ContainerdSettings
 
@@ -97,7 +97,7 @@ class ContainerdSource:
         )
         return sightings_of(self.name, [(image.name, image.target.digest) for image in answer.images])
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         return await self._images().resolve(sighting, platforms)
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:

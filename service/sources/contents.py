@@ -14,7 +14,7 @@ from service.blobs import collect
 from service.errors import SourceError
 from service.registry.client import MANIFEST_BYTES, RegistryClient
 from service.rpc.content import ContentStore
-from service.sources import ImageSource, LayerSink, LayerSource, Sighting
+from service.sources import ImageSource, LayerSink, LayerSource, LostImage, Sighting
 from service.sources.manifests import images_of
 from service.sources.registry import RegistrySource
 from service.sources.settings import RegistrySettings
@@ -55,7 +55,7 @@ class StoredImages:
         self._content = content
         self._registries = registries
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         """As Source.resolve; of an index, the children that are there."""
 
         async def manifest(digest: str) -> tuple[bytes, str]:

@@ -36,7 +36,7 @@ from service.errors import SourceError
 from service.outbound import IDLE_SECONDS, paced
 from service.registry.reference import parse_image_name
 from service.rpc.upgrade import upgraded
-from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, Sighting
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, LostImage, Sighting
 from service.sources.manifests import sha256
 from service.sources.settings import DockerSettings
 
@@ -212,7 +212,7 @@ class DockerSource:
             found.append(Sighting(self.name, reference.registry, reference.repository, reference.tag, row["Id"]))
         return found or [Sighting(self.name, "docker", UNTAGGED, "", row["Id"])]
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         client = await self._connected()
         what = sighting.digest or f"{sighting.repository}:{sighting.tag}".rstrip(":")
         inspected = await self._blocking(client.inspect_image, what)
@@ -228,9 +228,12 @@ class DockerSource:
             raise SourceError(f"{what} is for {config.platform}", temporary=False, code="no-such-platform")
         if not config.diff_ids and inspected.get("RootFS", {}).get("Layers"):
             raise Rejected("config-mismatch", "the engine lists layers that the config does not")
-        return [self._image(sighting, inspected["Id"], body, config)]
+        image: ImageSource | LostImage = self._image(sighting, inspected["Id"], body, config)
+        return [image]
 
-    async def _by_blobs(self, sighting: Sighting, image_id: str, platforms: Collection[Platform]) -> list[ImageSource] | None:
+    async def _by_blobs(
+        self, sighting: Sighting, image_id: str, platforms: Collection[Platform]
+    ) -> list[ImageSource | LostImage] | None:
         """The images behind an id that is a manifest's digest; None where the blobs cannot be had."""
         buildkit = await self._reach_buildkit()
         if buildkit is None:
