@@ -27,6 +27,7 @@ from service.sources.settings import BuildkitSettings
 REGISTRY = "buildkit"
 """What stands in the registry label of a build without a name."""
 UNTAGGED = "<untagged>"
+SETTLE_SECONDS = 0.2
 log = structlog.get_logger()
 
 
@@ -57,6 +58,8 @@ class BuildkitSource:
         stirred = asyncio.Event()
         book = BuildBook(BuildHistory(self._connected()), stirred)
         shown: dict[Sighting, tuple[Sighting, Build]] = {}
+        # Nothing tells when a subscription has begun, so the first listing is followed by another at once (hostile 106).
+        pause = SETTLE_SECONDS
         try:
             await book.relist()
             listing = True
@@ -73,8 +76,9 @@ class BuildkitSource:
                 if listing:
                     yield ImageEvent(EventKind.LISTED, reaches_back=book.reaches_back())
                 book.check()
-                listing = not await _set_within(stirred, self._settings.poll_seconds)
+                listing = not await _set_within(stirred, pause)
                 if listing:
+                    pause = self._settings.poll_seconds
                     await book.relist()
         finally:
             await book.close()
