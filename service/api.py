@@ -22,6 +22,7 @@ from service.fleet import MAX_PAGE, FleetPage, FleetQuery, FleetRow
 from service.risk import FindingCount
 from service.routes import Call, Problem, Refused, Route, Site, json_response, store_answers
 from service.silencing import Silenced
+from service.sources import Build
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Most items on a page.")]
 Cursor = Annotated[str, Meta(max_length=2000, description="`next` of the page before.")]
@@ -78,6 +79,8 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     risk: int | None
     """0 to 100 by the formula of docs/metrics.md; null where nothing is known."""
     team: str
+    build: Build | None
+    """The build that made it, where a source told of one."""
     growth_bytes: int | None
     """Change of the unpacked size by the last push of this tag; null before there were two."""
     new_rules: tuple[str, ...] | None
@@ -198,7 +201,8 @@ def item_of(row: FleetRow) -> ImageItem:
         uncompressed_bytes=row.size_bytes, wasted_bytes=row.wasted_bytes, layers=len(row.layers),
         findings=tuple(_count(found) for found in row.findings), silenced=tuple(_count(found) for found in row.silenced),
         complete=row.complete, risk=row.risk,
-        team=row.team, growth_bytes=row.growth_bytes, new_rules=row.new_rules, isa_level=row.isa_level, first_seen=row.first_seen,
+        team=row.team, build=row.build, growth_bytes=row.growth_bytes, new_rules=row.new_rules,
+        isa_level=row.isa_level, first_seen=row.first_seen,
         last_seen=row.last_seen, analysed_at=row.analysed_at,
         report_url=f"/api/v1/images/{quote(row.image_id)}" if row.report_key else "",
     )  # fmt: skip

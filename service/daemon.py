@@ -61,7 +61,7 @@ HTTP_CLOSE_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
 """How often it is looked whether a silence has ended."""
 DEMO = "demo"
-LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "demo", "owners", "silence", "log"})
+LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "buildkit", "containerd", "demo", "owners", "silence", "log"})
 """What SIGHUP puts into force; the rest waits for the next start."""
 
 Reread = Callable[[], Settings]
@@ -272,7 +272,7 @@ class Daemon:
                 self.ledger.fleet.forget_source(name)
         for name, settings in wanted.items():
             if name not in self._followed:
-                source = self.sources[name] = make_source(settings)
+                source = self.sources[name] = make_source(settings, lambda: self.settings.registries)
                 log.info("source start", source=name, kind=source.kind)
                 follower = Follower(source, self.ledger, self.metrics)
                 self._followed[name] = (settings, group.create_task(follower.follow(), name=f"follow {name}"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -19,13 +19,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from analyzers.finding import Report, State
 from analyzers.profile import HostProfile
 from analyzers.readers import FACTS_VERSION
+from service.builds import Builds
 from service.errors import StoreError
 from service.fleet import Fleet, FleetRow, make_row
 from service.history import Change, History, Moment
 from service.jobs import examination, judgement
 from service.pipeline import report_key
 from service.silencing import Silences
-from service.sources import Sighting
+from service.sources import Build, Sighting
 from service.store import SightingRow, Store
 from service.work import PRIORITY_ASKED, PRIORITY_RESCAN, Wish, Work
 
@@ -56,6 +57,7 @@ class Ledger:
         self.work = work
         self.fleet = fleet
         self.clock = clock
+        self.builds = Builds(store.database)
         self.history = History(store.database, clock)
         self.wishes_of: Callable[[Sequence[Change]], Sequence[Wish]] = lambda changes: ()
         """What is to be done about changes of the fleet; asked for in the transaction that writes them down."""
@@ -116,6 +118,13 @@ class Ledger:
             for row in self.fleet.named(sighting):
                 self.fleet.upsert(msgspec.structs.replace(row, last_seen=now))
         await self.persist(lambda: self.store.note_sightings(sightings))
+
+    async def note_builds(self, builds: Mapping[str, Build]) -> None:
+        """What builds made, by digest; the images themselves may be known already, come later, or never."""
+        news = self.fleet.news_of_builds(builds)
+        if news:
+            self.fleet.note_builds(news)
+            await self.persist(lambda: self.builds.put(news))
 
     async def leave(self, sightings: Sequence[Sighting]) -> None:
         """Names that are no more: pages, API and metrics forget them at once."""
@@ -210,6 +219,7 @@ class Ledger:
 
         Old reports stay visible until the new ones are there (decisions 8).
         """
+        self.fleet.note_builds(await self.builds.all())
         stored = [row for row in await self.store.sightings() if row.sighting.source in sources]
         changes = await self.history.last_changes()
         for start in range(0, len(stored), AT_ONCE):

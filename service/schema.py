@@ -190,6 +190,18 @@ HISTORY = Table(
 )
 """What a tag showed, a row whenever its image or its verdict changed; `rules` are those of fatal and later findings."""
 
+BUILD = Table(
+    "build",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    _text("ref"),
+    _text("frontend"),
+    _text("source"),
+    _time("completed_at"),
+    Index("build_by_time", "completed_at"),
+)
+"""The last build that made an image; `digest` is that of its index, its manifest or (Docker's graphdrivers) its config."""
+
 JOB = Table(
     "job",
     METADATA,

@@ -43,6 +43,11 @@ class RegistrySource:
         self._outbound = outbound
         self._client = client or RegistryClient(settings, outbound, self._credentials, tries=tries)
 
+    @property
+    def client(self) -> RegistryClient:
+        """What it asks the registry with."""
+        return self._client
+
     async def _credentials(self) -> Credentials:
         try:
             return await credentials_for(self._settings)
