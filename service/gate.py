@@ -186,7 +186,7 @@ async def _look(wanted: Wanted, client: DaemonClient) -> tuple[list[Row], str]:
     queries = [{"digest": digest} for digest in wanted.digests] or [{"build": wanted.build}]
     try:
         for query in queries:
-            for row in await client.rows(query | {"limit": "200"}):
+            for row in await client.rows(query | {"limit": "200", "sort": "name"}):
                 # Several names and sources may show one image; a settled row of it is as good as any other.
                 key = (row.platform, row.image_id)
                 if key not in rows or not _is_settled(rows[key]):

@@ -26,9 +26,9 @@ MESSAGE_BYTES = 4 << 20
 """Largest message taken: content comes in pieces of 1 MiB, a record of a build has some kilobytes."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 5000),
+    # Who calls has pauses of its own; between two attempts a channel only repeats what the last one met.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
     # Builders and node daemons are not reached through the proxies that are for the web.
     ("grpc.enable_http_proxy", 0),
 )

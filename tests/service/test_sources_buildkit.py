@@ -173,7 +173,13 @@ async def test_h109_a_build_that_ends_while_contact_is_lost_is_caught_up_with(bu
         assert told.temporary
     made = buildx(builder.engine, {"Dockerfile": DOCKERFILE, "run": BROKEN + b"meanwhile"})
     builder.open()
-    assert (await told_of(source, made["containerimage.digest"])).build is not None
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                assert (await told_of(source, made["containerimage.digest"])).build is not None
+                break
+            except SourceError:
+                await asyncio.sleep(0.1)  # a channel pauses between two attempts
     await source.close()
 
 
