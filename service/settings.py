@@ -22,6 +22,7 @@ from msgspec import Meta
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from service.errors import SettingsError
+from service.hooks.settings import HookSettings
 from service.owners import OwnerSettings
 from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
@@ -159,6 +160,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whose images are whose; the first pattern that fits counts."""
     webhooks: tuple[WebhookSettings, ...] = ()
     """Who is told of changes."""
+    hooks: tuple[HookSettings, ...] = ()
+    """Who tells us of pushes, so that a registry is looked at before its next listing."""
     demo: bool = True
     """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()
