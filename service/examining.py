@@ -381,7 +381,7 @@ def judge_error(error: Exception, deaths: int, most_deaths: int) -> tuple[str, s
     if isinstance(error, Rejected):
         return error.code, error.detail, Ending()
     if isinstance(error, SourceError):
-        if error.code in FINAL_CODES:
+        if error.code in FINAL_CODES and not error.temporary:
             return error.code, str(error), Ending()
         wait = error.retry_after if error.temporary else math.inf
         return error.code, str(error), Ending(again=True, retry_after=wait, error=str(error))
