@@ -224,3 +224,13 @@ JOB = Table(
     Index("job_by_turn", "state", "priority", "run_at"),
 )
 """Work to do (decisions 9). A finished job has no row; a poisoned one stays, as the reason for its stored outcome."""
+
+DELIVERY = Table(
+    "delivery",
+    METADATA,
+    Column("hook", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _time("at"),
+    Index("delivery_by_time", "at"),
+)
+"""What hooks were told already, by the sender's own name for it: the same again is dropped (hostile 129)."""

@@ -24,6 +24,7 @@ from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
 from analyzers.rules import RULES
 from service.errors import SettingsError
+from service.hooks.settings import HookSettings
 from service.owners import OwnerSettings
 from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
@@ -171,6 +172,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Findings that are known and bearable for a while; they are shown as silenced, and keep alerts and exit statuses quiet."""
     webhooks: tuple[WebhookSettings, ...] = ()
     """Who is told of changes."""
+    hooks: tuple[HookSettings, ...] = ()
+    """Who tells us of pushes, so that a registry is looked at before its next listing."""
     demo: bool = True
     """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()
