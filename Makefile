@@ -23,6 +23,7 @@ setup-tests: .venv/installed-dev
 	@tests/setup/engine.sh
 	@tests/setup/glibcs.sh
 	@tests/setup/roots.sh
+	@tests/setup/foreign.sh
 	@tests/setup/image.sh $(BIN)/python
 
 test: setup-tests lint ## Everything CI runs; long suites in a seeded sample.
