@@ -24,6 +24,7 @@ setup-tests: .venv/installed-dev
 	@tests/setup/glibcs.sh
 	@tests/setup/roots.sh
 	@tests/setup/plugins.sh $(BIN)/python
+	@tests/setup/foreign.sh
 	@tests/setup/image.sh $(BIN)/python
 	@tests/setup/dive.sh $(BIN)/python
 
