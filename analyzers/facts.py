@@ -110,6 +110,19 @@ class LoaderFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """glibc: sub-directories of glibc-hwcaps that it knows, best first; empty where it knows none (G41)."""
 
 
+class GoBuild(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What Go's linker writes of a build (R41): as `go version -m` shows it."""
+
+    version: bytes
+    """Toolchain, such as b"go1.22.3"."""
+    path: bytes = b""
+    """Package path of main."""
+    module: bytes = b""
+    """Path and version of the main module, a blank between them."""
+    settings: tuple[tuple[bytes, bytes], ...] = ()
+    """Build settings such as (b"CGO_ENABLED", b"1"), (b"-tags", b"netgo"), in their order; none before Go 1.18."""
+
+
 class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """One ELF file by its program headers and dynamic section; section headers are a hint about size only.
 
@@ -204,6 +217,8 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """Bytes of debug information by the section headers, cut to the file: a hint about size, never more."""
     symbol_bytes: int = 0
     """The same of the symbol table that only debuggers read, with its names."""
+    go_build: GoBuild | None = None
+    """Content of Go's build information where it stands in the file itself (since Go 1.18)."""
 
 
 class SymbolFlag(enum.IntFlag):

@@ -14,8 +14,10 @@ import msgspec
 
 from analyzers import plugins
 from analyzers.contents import DEBUG, SYMBOLS, Weighing
+from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
 from analyzers.oci import ImageConfig
@@ -36,10 +38,12 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 3),
+    Judge("start", 4),
     Judge("layers", 2),
     Judge("size", 3),
     Judge("python", 1),
+    Judge("java", 1),
+    Judge("dotnet", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -74,6 +78,8 @@ def judge_image(
     findings.extend(_cpu_findings(start, rootfs, profile))
     plugged = plugins.Start(start.env, start.cwd, start.user.credentials(dac_override=profile.dac_override), profile)
     findings.extend(judge_python(rootfs, plugged))
+    findings.extend(java_findings(rootfs, start, config.platform.architecture))
+    findings.extend(dotnet_findings(rootfs, start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

@@ -21,7 +21,10 @@ _JVM_MARKS = (b"JAVA_VERSION=", b"JAVA_RUNTIME_VERSION=", b"IMPLEMENTOR=")
 _SMALL_NAMES = frozenset((b"pyvenv.cfg", b"node_version.h", b"package.json"))
 SMALL_TEXT_BYTES = 64 << 10
 
-TEXT_ENDINGS = (*sorted(_TEXT_NAMES | _CLASS_PATH_NAMES | _SMALL_NAMES), b".conf", b".path", b"release", b".pth")
+RUNTIME_CONFIG = b".runtimeconfig.json"
+"""What a .NET application asks of its host."""
+
+TEXT_ENDINGS = (*sorted(_TEXT_NAMES | _CLASS_PATH_NAMES | _SMALL_NAMES), b".conf", b".path", b"release", b".pth", RUNTIME_CONFIG)
 """Every path that wants_text or wants_small_text accepts ends in one of these; a cheap first look."""
 CONTENT_ENDINGS = (*TEXT_ENDINGS, *JAR_ENDINGS, CLASS)
 """Of every path that is read for its name."""
@@ -52,6 +55,8 @@ def wants_text(path: bytes, head: bytes) -> bool:
         return True
     if name == b"release":
         return any(mark in head for mark in _JVM_MARKS)
+    if name.endswith(RUNTIME_CONFIG):
+        return True
     if name.endswith(b".path"):
         return name.startswith(b"ld-musl-")
     return name.endswith(b".conf") and (directory == b"ld.so.conf.d" or directory.endswith(b"/ld.so.conf.d"))

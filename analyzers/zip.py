@@ -54,7 +54,7 @@ class Directory(NamedTuple):
 
     entries: tuple[ZipEntry, ...] = ()
     defects: tuple[str, ...] = ()
-    """`zip-broken`, `zip-overlap`, `zip-duplicate`, `zip-limit`."""
+    """`zip-broken`, `zip-overlap`, `zip-limit`."""
     absent: bool = False
     """There is no end record at all."""
     over_limit: bool = False
@@ -159,8 +159,6 @@ def _read_entries(directory: bytes, length: int, shift: int, max_entries: int) -
         defects.add("zip-broken")
     if _overlap(entries):
         defects.add("zip-overlap")
-    if len({entry.name for entry in entries}) != len(entries):
-        defects.add("zip-duplicate")
     return Directory(tuple(entries), tuple(sorted(defects)))
 
 

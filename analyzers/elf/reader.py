@@ -42,6 +42,7 @@ from analyzers.elf.dynamic import (
     read_version_definitions,
     read_version_needs,
 )
+from analyzers.elf.gobuild import read_go_build
 from analyzers.elf.header import Header, header_bytes, read_header, read_segments
 from analyzers.elf.identity import MARKS, Traits, identify
 from analyzers.elf.layouts import Layouts
@@ -51,7 +52,6 @@ from analyzers.elf.notes import (
     NOTE_BYTES,
     PT_INTERP,
     go_windows,
-    has_go_build_info,
     note_segments,
     read_interp,
     read_notes,
@@ -266,6 +266,7 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
         defects.add("truncated-segment")
     strippable = read_strippable(file, header, layout)
     interp = read_interp(file, segments, defects)
+    is_go, go_build = read_go_build(file, segments)
     notes = read_notes(file, segments, header.machine, header.little, defects)
     facts = {
         "file_size": file.size, "ident": header.ident, "bits": header.bits, "little": header.little, "type": header.type,
@@ -274,7 +275,7 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
         "segments": segments, "interp": interp.path, "interp_terminated": interp.terminated, "interp_size": interp.size,
         "gnu_stack_executable": stack_executable(segments), "tls": read_tls(segments), "abi_tag": notes.abi_tag,
         "build_id": notes.build_id, "x86_isa_needed": notes.x86_isa_needed, "dlopen_notes": notes.dlopen,
-        "go_build_info": has_go_build_info(file, segments),
+        "go_build_info": is_go, "go_build": go_build,
         "debug_bytes": strippable.debug_bytes, "symbol_bytes": strippable.symbol_bytes,
     }  # fmt: skip
     dynamic = read_dynamic(memory, segments, layout, defects)

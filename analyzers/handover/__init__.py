@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from analyzers.handover.dotnet import start_dotnet
 from analyzers.handover.env import Env
 from analyzers.handover.java import start_java
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
@@ -58,6 +59,7 @@ PROGRAMS = (
     Program(_names("busybox"), _names("sh ash"), _shell),
     Program(_names("python python3 " + " ".join(f"python3.{minor}" for minor in range(6, 21))), frozenset(), run_python),
     Program(_names("java"), frozenset(), start_java),
+    Program(_names("dotnet"), frozenset(), start_dotnet),
 )
 
 

@@ -206,7 +206,7 @@ class _Launch:
                 continue
             why = f"{show(option)} was removed before Java {self.jvm.release}."
             lines = self._begun(line, *_NO_VM)
-            return Refusal(lines, 1, "java.option-removed", self.jvm.home, option, (), line, why)
+            return Refusal(lines, 1, "java.option-removed", self.jvm.home, option, message=line, why=why)
         return None
 
     # -- the main class --
@@ -242,7 +242,8 @@ class _Launch:
         )
         step = Step("class", show(shown), self.by, ok=False, attempts=search.attempts)
         kept = lines[: 2 if self.jvm.release >= 9 else 1]
-        return Refusal(self._begun(*kept), 1, "java.class-absent", b"", shown, (step,), lines[0], self._nearly(shown))
+        why = self._nearly(shown)
+        return Refusal(self._begun(*kept), 1, "java.class-absent", b"", shown, (step,), message=lines[0], why=why)
 
     def _nearly(self, shown: bytes) -> str:
         """Where a class of that simple name lies instead."""
@@ -308,7 +309,7 @@ class _Launch:
             Step("class", show(shown), self.by, path=show_path(found.node.path), ok=False, attempts=attempts),
         )
         cause = "java.class-too-new"
-        return Refusal(lines, 1, cause, found.node.path, shown, steps, message, why, remedies)
+        return Refusal(lines, 1, cause, found.node.path, shown, steps, message=message, why=why, remedies=remedies)
 
     # -- words --
 
@@ -323,7 +324,7 @@ class _Launch:
         tried = attempt(self.place.rootfs, "path", self.command.jar, found)
         step = Step("jar", show(self.command.jar), self.by, ok=False, attempts=(tried,))
         said = (*self.command.notes, line) if lines is None else lines
-        return Refusal(said, 1, cause, found.path, self.command.jar, (step,), line, why)
+        return Refusal(said, 1, cause, found.path, self.command.jar, (step,), message=line, why=why)
 
     def _refuse_lack(self, lacking: str, *lines: bytes, exit_code: int) -> Refusal:
         """The launcher misses a file of its own runtime; the first line says it."""
@@ -331,4 +332,4 @@ class _Launch:
         steps = (Step("runtime", f"{home}/{lacking}", self.by, ok=False),)
         said = (*self.command.notes, *lines)
         cause, why = "java.runtime-incomplete", f"{home}/{lacking} is not there."
-        return Refusal(said, exit_code, cause, self.jvm.home, lacking.encode(), steps, lines[0], why)
+        return Refusal(said, exit_code, cause, self.jvm.home, lacking.encode(), steps, message=lines[0], why=why)

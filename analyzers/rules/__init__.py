@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analyzers.rules import config, elf, image, java, layer, load, python, script, size
+from analyzers.rules import config, dotnet, elf, image, java, layer, load, python, script, size
 from analyzers.rules.rule import Rule
 from analyzers.rules.shown import SHOWN, Shown
 
@@ -20,6 +20,7 @@ _AREAS = (
     load,
     python,
     java,
+    dotnet,
     layer,
     size,
     image,
