@@ -18,6 +18,7 @@ from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
+from analyzers.node import judge_node
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.python import judge_python
@@ -40,6 +41,7 @@ JUDGES = (
     Judge("layers", 1),
     Judge("size", 2),
     Judge("python", 1),
+    Judge("node", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -74,6 +76,7 @@ def judge_image(
     findings.extend(_cpu_findings(start, rootfs, profile))
     plugged = plugins.Start(start.env, start.cwd, start.user.credentials(dac_override=profile.dac_override), profile)
     findings.extend(judge_python(rootfs, plugged))
+    findings.extend(judge_node(rootfs, plugged))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

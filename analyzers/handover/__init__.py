@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from analyzers.handover.env import Env
+from analyzers.handover.node import run_node
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
 from analyzers.handover.python import run_python
 from analyzers.handover.shell import open_script
@@ -56,6 +57,7 @@ PROGRAMS = (
     Program(_names("dash bash"), frozenset(), _shell),
     Program(_names("busybox"), _names("sh ash"), _shell),
     Program(_names("python python3 " + " ".join(f"python3.{minor}" for minor in range(6, 21))), frozenset(), run_python),
+    Program(_names("node nodejs"), frozenset(), run_node),
 )
 
 

@@ -7,7 +7,7 @@ a file for each area, whose tables are added up here in the order in which the a
 
 from __future__ import annotations
 
-from analyzers.rules import config, elf, image, layer, load, python, script, size
+from analyzers.rules import config, elf, image, layer, load, node, python, script, size
 from analyzers.rules.rule import Rule
 
 _AREAS = (
@@ -16,6 +16,7 @@ _AREAS = (
     elf,
     load,
     python,
+    node,
     layer,
     size,
     image,
