@@ -16,7 +16,8 @@ from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
 from analyzers.limits import Limits
 from analyzers.readers import ELF_MAGIC, SMALL_TEXT_BYTES, TEXT_ENDINGS, wants_small_text, wants_text
-from analyzers.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, TarReader, xattr
+from analyzers.tar import TarReader
+from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
 
 Ranges = tuple[tuple[int, int], ...]
