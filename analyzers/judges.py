@@ -20,6 +20,7 @@ from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Se
 from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
+from analyzers.node import judge_node
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.python import judge_python
@@ -44,6 +45,7 @@ JUDGES = (
     Judge("python", 1),
     Judge("java", 1),
     Judge("dotnet", 1),
+    Judge("node", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -80,6 +82,7 @@ def judge_image(
     findings.extend(judge_python(rootfs, plugged))
     findings.extend(java_findings(rootfs, start, config.platform.architecture))
     findings.extend(dotnet_findings(rootfs, start))
+    findings.extend(judge_node(rootfs, plugged))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

@@ -453,10 +453,13 @@ class Rootfs:
 
     def named(self, base: bytes) -> Iterator[Node]:
         """Every visible path whose last component is `base`, sorted; reads all paths."""
-        end = b"/" + base
+        return (node for node in self.ending(base) if node.path.rpartition(b"/")[2] == base)
+
+    def ending(self, end: bytes) -> Iterator[Node]:
+        """Every visible path that ends so, sorted; reads all paths."""
         wanted: set[bytes] = set()
         for layer in self._layers[: len(self.layers)]:
-            wanted.update(path for path in layer.entries.paths() if path.endswith(end) or path == base)
+            wanted.update(path for path in layer.entries.paths() if path.endswith(end))
         for path in sorted(wanted):
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):

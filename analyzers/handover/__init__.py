@@ -11,6 +11,7 @@ from typing import NamedTuple
 from analyzers.handover.dotnet import start_dotnet
 from analyzers.handover.env import Env
 from analyzers.handover.java import start_java
+from analyzers.handover.node import run_node
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
 from analyzers.handover.python import run_python
 from analyzers.handover.shell import open_script
@@ -60,6 +61,7 @@ PROGRAMS = (
     Program(_names("python python3 " + " ".join(f"python3.{minor}" for minor in range(6, 21))), frozenset(), run_python),
     Program(_names("java"), frozenset(), start_java),
     Program(_names("dotnet"), frozenset(), start_dotnet),
+    Program(_names("node nodejs"), frozenset(), run_node),
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analyzers.rules import config, dotnet, elf, image, java, layer, load, python, script, size
+from analyzers.rules import config, dotnet, elf, image, java, layer, load, node, python, script, size
 from analyzers.rules.rule import Rule
 from analyzers.rules.shown import SHOWN, Shown
 
@@ -21,6 +21,7 @@ _AREAS = (
     python,
     java,
     dotnet,
+    node,
     layer,
     size,
     image,

@@ -88,6 +88,34 @@ PYTHON_CASES = {
 }
 
 
+NODE_FILES: Items = {
+    "app/hello.js": "console.log('hello')\n",
+    "app/it/index.js": "console.log('hello')\n",
+    "app/main/package.json": '{"main": "lib"}',
+    "app/main/lib/index.js": "console.log('hello')\n",
+    "app/gone/package.json": '{"main": "dist/server.js"}',
+    "app/bare/package.json": "{}",
+    "link": symlink("/app"),
+    "usr/local/bin/run": script("#!/usr/bin/env node\nconsole.log('hello')\n"),
+}
+NODE_CASES = {
+    "script": Case("node hello.js"),
+    "without-extension": Case("node --enable-source-maps hello"),
+    "script-absent": Case("node dist/server.js"),
+    "script-absent-by-path": Case("/usr/local/bin/node --max-old-space-size=100 /srv/server.js --port 1"),
+    "script-absent-up": Case("node ../srv/./server.js", "/link"),
+    "script-below-a-file": Case("node hello.js/x"),
+    "folder": Case("node it"),
+    "folder-with-main": Case("node main/"),
+    "folder-with-absent-main": Case("node gone"),
+    "folder-without-main": Case("node bare"),
+    "folder-without-package": Case("node ."),
+    "module-script": Case("node server.mjs"),
+    "options-of-the-environment": Case("node server.js", env=("NODE_OPTIONS=--no-warnings --max-old-space-size=64",)),
+    "by-shebang": Case("run"),
+}
+
+
 class Outcome(NamedTuple):
     ran: RunResult
     report: Report
@@ -131,6 +159,11 @@ def pythons(engine: Engine) -> dict[str, Outcome]:
 pytestmark = [pytest.mark.docker, pytest.mark.toolchain, pytest.mark.xdist_group("fleet"), pytest.mark.timeout(600)]
 
 
+@pytest.fixture(scope="module")
+def nodes(engine: Engine) -> dict[str, Outcome]:
+    return outcomes_of(engine, "node-starts", plugins.node, NODE_FILES, NODE_CASES)
+
+
 @pytest.mark.parametrize("name", PYTHON_CASES)
 def test_python_ends_as_foretold(name: str, pythons: dict[str, Outcome]) -> None:
     check(pythons[name])
@@ -145,3 +178,21 @@ def test_every_python_that_ends_so_is_foretold_to_end(pythons: dict[str, Outcome
 def test_packages_of_another_release_are_named(pythons: dict[str, Outcome]) -> None:
     found = [each for each in pythons["script"].report.findings if each.rule == "python.packages-of-another-release"]
     assert [each.subject for each in found] == ["/venv/lib/python3.12/site-packages"]
+
+
+@pytest.mark.parametrize("name", NODE_CASES)
+def test_node_ends_as_foretold(name: str, nodes: dict[str, Outcome]) -> None:
+    """Of its many lines the one that begins with `Error:` is foretold."""
+    ran, report = nodes[name]
+    verdict = report.verdict
+    if verdict.state is State.STARTS:
+        assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "hello\n", "")
+        return
+    assert [line for line in ran.stderr.splitlines() if line.startswith("Error:")] == list(verdict.lines)
+    assert ran.exit_code == verdict.exit_code
+
+
+def test_every_node_that_ends_so_is_foretold_to_end(nodes: dict[str, Outcome]) -> None:
+    starts = [name for name, each in nodes.items() if each.report.verdict.state is State.STARTS]
+    assert starts == [name for name, each in nodes.items() if each.ran.exit_code == 0]
+    assert 0 < len(starts) < len(nodes)

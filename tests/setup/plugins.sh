@@ -30,7 +30,7 @@ skip() {
     echo "$1 cannot be fetched: tests that need it will be skipped" >&2
 }
 
-[ ! -e "$cache/done-1" ] || exit 0
+[ ! -e "$cache/done-2" ] || exit 0
 gnu=manylinux2014_x86_64 musl=musllinux_1_2_x86_64
 wheel $gnu 3.11 markupsafe==3.0.2 a123e330ef0853c6e822384873bef7507557d8e4a082961e1defa947aa59ba84
 wheel $gnu 3.12 markupsafe==3.0.2 e17c96c14e19278594aa4841ec148115f9c7615a47382ecb6b82bd8fea3ab0c8
@@ -47,5 +47,6 @@ package @node-rs/crc32-linux-x64-gnu@1.10.6 node-rs-crc32-linux-x64-gnu-1.10.6.t
 package @node-rs/crc32-linux-x64-musl@1.10.6 node-rs-crc32-linux-x64-musl-1.10.6.tgz \
     6915ee271f08e469c04b1d81b67451952edc5a2b757cd061cb1684e4c9e8ac58
 package bufferutil@4.0.9 bufferutil-4.0.9.tgz 49ca055cd977fcdbef8e393cb2c51691b76ed233a3c0079227e09fbb406bf0b9
+package node-gyp-build@4.8.4 node-gyp-build-4.8.4.tgz 940450fb4158bddc23ae156432a67338a4d7ab6a585b639c61b3b0a14d2bac24
 package bcrypt@6.0.0 bcrypt-6.0.0.tgz 3b2478cda06f066c744e06cd0b68f55e14cc546c19ee2b80be600dfc65b5ae20
-[ "$(find "$cache" -name '*.whl' | wc -l)" != 9 ] || [ "$(find "$cache" -name '*.tgz' | wc -l)" != 5 ] || touch "$cache/done-1"
+[ "$(find "$cache" -name '*.whl' | wc -l)" != 9 ] || [ "$(find "$cache" -name '*.tgz' | wc -l)" != 6 ] || touch "$cache/done-2"
