@@ -199,6 +199,8 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """Named defects such as `truncated-header`, `bad-dynamic:DT_STRTAB`, `needed-limit`; sorted."""
     text_relocations: bool = False
     """Says DT_TEXTREL or DF_TEXTREL, and some relocation does write into a segment without write permission."""
+    static_marks: tuple[str, ...] = ()
+    """Of a static program: what texts compiled into it tell of its needs (elf/marks.py), sorted."""
 
 
 class SymbolFlag(enum.IntFlag):

@@ -17,6 +17,7 @@ from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
+from analyzers.needs import find_needs
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Rootfs
@@ -37,6 +38,7 @@ JUDGES = (
     Judge("start", 3),
     Judge("layers", 1),
     Judge("size", 2),
+    Judge("needs", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
@@ -69,6 +71,7 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    findings.extend(find_needs(start, rootfs))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

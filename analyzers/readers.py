@@ -46,7 +46,7 @@ def wants_text(path: bytes, head: bytes) -> bool:
 
 ENTRIES_VERSION = 1
 READERS = (
-    Reader("elf", 3, wants_elf),
+    Reader("elf", 4, wants_elf),
     Reader("head", 1, wants_head),
     Reader("text", 1, wants_text),
 )

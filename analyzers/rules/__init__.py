@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analyzers.rules import config, elf, image, layer, load, script, size
+from analyzers.rules import config, elf, image, layer, load, needs, script, size
 from analyzers.rules.rule import Rule
 from analyzers.rules.shown import SHOWN, Shown
 
@@ -18,6 +18,7 @@ _AREAS = (
     script,
     elf,
     load,
+    needs,
     layer,
     size,
     image,
