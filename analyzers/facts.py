@@ -299,7 +299,7 @@ class LayerFacts:
     """
 
     __slots__ = (
-        "coverage", "diff_id", "elf", "entries", "heads", "notes", "opaques", "size_bytes",
+        "coverage", "diff_id", "elf", "entries", "heads", "notes", "opaques", "packages", "size_bytes",
         "symbols", "texts", "unread", "verified", "whiteouts",
     )  # fmt: skip
 
@@ -315,6 +315,7 @@ class LayerFacts:
         symbols: dict[bytes, SymbolFacts] | None = None,
         texts: dict[bytes, bytes] | None = None,
         heads: dict[bytes, bytes] | None = None,
+        packages: dict[bytes, bytes] | None = None,
         unread: tuple[Unread, ...] = (),
         notes: tuple[LayerNote, ...] = (),
         coverage: Coverage = Coverage.FULL,
@@ -337,6 +338,8 @@ class LayerFacts:
         """Whole content of the few text files that rules need, by path (readers.py names them)."""
         self.heads = heads or {}
         """First 256 bytes of regular files that begin with `#!`, by path."""
+        self.packages = packages or {}
+        """From the package databases: file name of a shared library to the package that brought it (packages.py)."""
         self.unread = unread
         self.notes = notes
         self.coverage = coverage

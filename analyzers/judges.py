@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from analyzers.closure import host_fit, start_parts
 from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
@@ -39,11 +40,13 @@ JUDGES = (
     Judge("layers", 1),
     Judge("size", 2),
     Judge("needs", 1),
+    Judge("parts", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
 _SEVERITIES = tuple(Severity)
 _SHOWN_SYMBOLS = 12
+_SHOWN_PACKAGES = 4_000
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
 _WASTE_FLOOR = 1_000_000
@@ -82,6 +85,7 @@ def judge_image(
     findings.extend(_waste_findings(size))
     findings.extend(_content_findings(weights.contents))
     findings.extend(_double_findings(weights.doubles))
+    fit = host_fit(start, rootfs)
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -95,6 +99,11 @@ def judge_image(
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
         x86_level=_x86_level(start, rootfs),
+        max_page_size=fit.max_page_size,
+        kernel=fit.kernel,
+        parts=start_parts(start, rootfs),
+        missing=() if start.loaded is None else tuple(dict.fromkeys(name for name, _ in start.loaded.missing)),
+        packages=_packages(layers),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
@@ -240,6 +249,15 @@ def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSiz
             each.wasted_bytes,
             facts.coverage.value,
         )
+
+
+def _packages(layers: Sequence[LayerFacts]) -> dict[str, str]:
+    """What the package databases of all layers say, the uppermost first to speak, at most a few thousand libraries."""
+    found: dict[bytes, bytes] = {}
+    for facts in reversed(layers):
+        for name, package in facts.packages.items():
+            found.setdefault(name, package)
+    return {show(name): show(found[name]) for name in sorted(found)[:_SHOWN_PACKAGES]}
 
 
 def _distribution(rootfs: Rootfs) -> str:

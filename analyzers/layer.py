@@ -15,6 +15,7 @@ from analyzers.entries import Columns
 from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
 from analyzers.limits import Limits
+from analyzers.packages import PACKAGE_ENDINGS, PackageSink, database_of
 from analyzers.readers import ELF_MAGIC, TEXT_ENDINGS, wants_text
 from analyzers.tar import TarReader
 from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
@@ -32,6 +33,7 @@ _KINDS = {
     FIFO: Kind.FIFO,
 }
 _OPAQUE = b".wh..wh..opq"
+_READ_ENDINGS = (*TEXT_ENDINGS, *PACKAGE_ENDINGS)
 _COMPONENT_BYTES = 255
 """NAME_MAX of every file system images are unpacked on."""
 _NOBODY = 0xFFFFFFFF
@@ -56,6 +58,7 @@ class _LayerVisitor:
         self.texts: dict[int, bytes] = {}
         self.text_bytes = 0
         self.heads: dict[int, bytes] = {}
+        self.packages: dict[bytes, bytes] = {}
         self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
@@ -110,7 +113,7 @@ class _LayerVisitor:
                 first == _ELF_START
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
-                or path.endswith(TEXT_ENDINGS)
+                or path.endswith(_READ_ENDINGS)
             ):
                 return self._content(row, serial, member, path, head)
             return None
@@ -201,6 +204,8 @@ class _LayerVisitor:
                 self.text_bytes += size
                 return _TextSink(lambda body: self._text(serial, row, body))
             self.unreadable(path, "text-too-large")
+        if path.endswith(PACKAGE_ENDINGS) and member.whole and database_of(path):
+            return _PackageSink(row, PackageSink(path, self.packages), hashed=size >= self.limits.hash_floor_bytes)
         if size >= self.limits.hash_floor_bytes and member.whole:
             return _HashSink(row)
         return None
@@ -258,6 +263,27 @@ class _HashSink:
 
     def close(self) -> None:
         self._row[8] = self._hash.digest()
+
+
+class _PackageSink:
+    """A package database; one that is big is hashed too, as every big file is."""
+
+    __slots__ = ("_hash", "_packages", "_row")
+
+    def __init__(self, row: list[object], packages: PackageSink, *, hashed: bool) -> None:
+        self._row = row
+        self._packages = packages
+        self._hash = hashlib.sha256() if hashed else None
+
+    def feed(self, view: memoryview) -> None:
+        self._packages.feed(view)
+        if self._hash is not None:
+            self._hash.update(view)
+
+    def close(self) -> None:
+        self._packages.close()
+        if self._hash is not None:
+            self._row[8] = self._hash.digest()
 
 
 class _TextSink:
@@ -407,6 +433,7 @@ class LayerReader:
             symbols={digest: visitor.symbols[digest] for digest in sorted(visitor.symbols) if digest in present},
             texts=_placed(visitor.texts, settled.places),
             heads=_placed(visitor.heads, settled.places),
+            packages=visitor.packages,
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from analyzers.packages import database_of
+
 ELF_MAGIC = b"\x7fELF"
 _TEXT_NAMES = frozenset((b"passwd", b"group", b"os-release", b"ld.so.cache", b"ld.so.preload", b"ld.so.conf", b"nsswitch.conf"))
 
@@ -44,11 +46,17 @@ def wants_text(path: bytes, head: bytes) -> bool:
     return name.endswith(b".conf") and (directory == b"ld.so.conf.d" or directory.endswith(b"/ld.so.conf.d"))
 
 
+def wants_packages(path: bytes, head: bytes) -> bool:
+    """The databases of package managers."""
+    return bool(database_of(path))
+
+
 ENTRIES_VERSION = 1
 READERS = (
     Reader("elf", 4, wants_elf),
     Reader("head", 1, wants_head),
     Reader("text", 1, wants_text),
+    Reader("packages", 1, wants_packages),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""

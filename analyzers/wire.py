@@ -89,7 +89,13 @@ class _Content(msgspec.Struct, frozen=True, array_like=True, tag="content"):
     body: bytes
 
 
-_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content
+class _Packages(msgspec.Struct, frozen=True, array_like=True, tag="packages"):
+    """Some of the pairs of library and package."""
+
+    pairs: list[tuple[bytes, bytes]]
+
+
+_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Packages
 
 
 def pack(facts: LayerFacts) -> list[Section]:
@@ -101,8 +107,10 @@ def pack(facts: LayerFacts) -> list[Section]:
     symbols = facts.symbols
     if symbols is not None:
         sections.append(Section("symbols", _chunks(_Symbols(digest, symbols[digest]) for digest in sorted(symbols))))
-    contents = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents: list[_Record] = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
     contents += [_Content(True, path, facts.heads[path]) for path in sorted(facts.heads)]
+    if facts.packages:
+        contents.append(_Packages(sorted(facts.packages.items())))
     return [*sections, Section("text", _chunks(contents))]
 
 
@@ -223,6 +231,7 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     elf: dict[bytes, ElfFacts] = {}
     symbols: dict[bytes, SymbolFacts] | None = {} if "symbols" in sections else None
     contents: dict[bool, dict[bytes, bytes]] = {False: {}, True: {}}
+    packages: dict[bytes, bytes] = {}
     for record in _records(sections["entries"]):
         match record:
             case _Head():
@@ -242,6 +251,8 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     for record in _records([*sections.get("text", ())]):
         if isinstance(record, _Content):
             contents[record.head][record.path] = record.body
+        elif isinstance(record, _Packages):
+            packages.update(record.pairs)
     if head is None or head.rows != len(columns):
         raise ValueError("the entries are not whole")
     return LayerFacts(
@@ -254,6 +265,7 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
         symbols=symbols,
         texts=contents[False],
         heads=contents[True],
+        packages=packages,
         unread=remarks.unread,
         notes=remarks.notes,
         coverage=head.coverage,
