@@ -219,6 +219,8 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """The same of the symbol table that only debuggers read, with its names."""
     go_build: GoBuild | None = None
     """Content of Go's build information where it stands in the file itself (since Go 1.18)."""
+    static_marks: tuple[str, ...] = ()
+    """Of a static program: what texts compiled into it tell of its needs (elf/marks.py), sorted."""
 
 
 class SymbolFlag(enum.IntFlag):
@@ -317,7 +319,7 @@ class LayerFacts:
     """
 
     __slots__ = (
-        "classes", "coverage", "diff_id", "elf", "entries", "heads", "jars", "notes", "opaques", "size_bytes",
+        "classes", "coverage", "diff_id", "elf", "entries", "heads", "jars", "notes", "opaques", "packages", "size_bytes",
         "symbols", "texts", "unread", "verified", "whiteouts",
     )  # fmt: skip
 
@@ -335,6 +337,7 @@ class LayerFacts:
         heads: dict[bytes, bytes] | None = None,
         jars: dict[bytes, JarFacts] | None = None,
         classes: dict[bytes, bytes] | None = None,
+        packages: dict[bytes, bytes] | None = None,
         unread: tuple[Unread, ...] = (),
         notes: tuple[LayerNote, ...] = (),
         coverage: Coverage = Coverage.FULL,
@@ -361,6 +364,8 @@ class LayerFacts:
         """Facts of jars by content sha256 (Entry.sha256)."""
         self.classes = classes or {}
         """Bytes 4 to 7 of class files that lie outside jars, by path (jar_facts.class_version)."""
+        self.packages = packages or {}
+        """From the package databases: file name of a shared library to the package that brought it (packages.py)."""
         self.unread = unread
         self.notes = notes
         self.coverage = coverage

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from analyzers import plugins
+from analyzers.closure import host_fit, start_parts
 from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
@@ -20,6 +21,7 @@ from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Se
 from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
+from analyzers.needs import find_needs
 from analyzers.node import judge_node
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
@@ -46,11 +48,14 @@ JUDGES = (
     Judge("java", 1),
     Judge("dotnet", 1),
     Judge("node", 1),
+    Judge("needs", 1),
+    Judge("parts", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
 _SEVERITIES = tuple(Severity)
 _SHOWN_SYMBOLS = 12
+_SHOWN_PACKAGES = 4_000
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
 _WASTE_FLOOR = 1_000_000
@@ -83,6 +88,7 @@ def judge_image(
     findings.extend(java_findings(rootfs, start, config.platform.architecture))
     findings.extend(dotnet_findings(rootfs, start))
     findings.extend(judge_node(rootfs, plugged))
+    findings.extend(find_needs(start, rootfs))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
@@ -93,6 +99,7 @@ def judge_image(
     findings.extend(_waste_findings(size))
     findings.extend(_content_findings(weights.contents))
     findings.extend(_double_findings(weights.doubles))
+    fit = host_fit(start, rootfs)
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -106,6 +113,11 @@ def judge_image(
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
         x86_level=_x86_level(start, rootfs),
+        max_page_size=fit.max_page_size,
+        kernel=fit.kernel,
+        parts=start_parts(start, rootfs),
+        missing=() if start.loaded is None else tuple(dict.fromkeys(name for name, _ in start.loaded.missing)),
+        packages=_packages(layers),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
@@ -251,6 +263,15 @@ def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSiz
             each.wasted_bytes,
             facts.coverage.value,
         )
+
+
+def _packages(layers: Sequence[LayerFacts]) -> dict[str, str]:
+    """What the package databases of all layers say, the uppermost first to speak, at most a few thousand libraries."""
+    found: dict[bytes, bytes] = {}
+    for facts in reversed(layers):
+        for name, package in facts.packages.items():
+            found.setdefault(name, package)
+    return {show(name): show(found[name]) for name in sorted(found)[:_SHOWN_PACKAGES]}
 
 
 def _distribution(rootfs: Rootfs) -> str:

@@ -17,6 +17,7 @@ from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, Sym
 from analyzers.jar_facts import JarFacts
 from analyzers.jars import JarReader
 from analyzers.limits import Limits
+from analyzers.packages import PACKAGE_ENDINGS, PackageSink, database_of
 from analyzers.readers import (
     CONTENT_ENDINGS,
     ELF_MAGIC,
@@ -43,6 +44,7 @@ _KINDS = {
     FIFO: Kind.FIFO,
 }
 _OPAQUE = b".wh..wh..opq"
+_READ_ENDINGS = (*CONTENT_ENDINGS, *PACKAGE_ENDINGS)
 _COMPONENT_BYTES = 255
 """NAME_MAX of every file system images are unpacked on."""
 _NOBODY = 0xFFFFFFFF
@@ -70,6 +72,7 @@ class _LayerVisitor:
         self.jars: dict[bytes, JarFacts] = {}
         self.classes: dict[int, bytes] = {}
         self.class_bytes = 0
+        self.packages: dict[bytes, bytes] = {}
         self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
@@ -124,7 +127,7 @@ class _LayerVisitor:
                 first == _ELF_START
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
-                or path.endswith(CONTENT_ENDINGS)
+                or path.endswith(_READ_ENDINGS)
             ):
                 return self._content(row, serial, member, path, head)
             return None
@@ -225,6 +228,8 @@ class _LayerVisitor:
         if fits and member.whole and wants_small_text(path, head):
             self.text_bytes += size
             return TextSink(lambda body: self._text(serial, row, body))
+        if path.endswith(PACKAGE_ENDINGS) and member.whole and database_of(path):
+            return _PackageSink(row, PackageSink(path, self.packages), hashed=size >= self.limits.hash_floor_bytes)
         if size >= self.limits.hash_floor_bytes and member.whole:
             return HashSink(row)
         return None
@@ -278,6 +283,27 @@ def _owner(number: int) -> int:
     """chown takes 32 bits, and -1 leaves the owner as it is: root, who unpacked the file."""
     number &= _NOBODY
     return 0 if number == _NOBODY else number
+
+
+class _PackageSink:
+    """A package database; one that is big is hashed too, as every big file is."""
+
+    __slots__ = ("_hash", "_packages", "_row")
+
+    def __init__(self, row: list[object], packages: PackageSink, *, hashed: bool) -> None:
+        self._row = row
+        self._packages = packages
+        self._hash = hashlib.sha256() if hashed else None
+
+    def feed(self, view: memoryview) -> None:
+        self._packages.feed(view)
+        if self._hash is not None:
+            self._hash.update(view)
+
+    def close(self) -> None:
+        self._packages.close()
+        if self._hash is not None:
+            self._row[8] = self._hash.digest()
 
 
 class _ElfSink:
@@ -448,6 +474,7 @@ class LayerReader:
             heads=_placed(visitor.heads, settled.places),
             jars={digest: visitor.jars[digest] for digest in sorted(visitor.jars) if digest in present},
             classes=_placed(visitor.classes, settled.places),
+            packages=visitor.packages,
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from analyzers.jar_facts import CLASS_MAGIC
 from analyzers.jars import CLASS, JAR_ENDINGS
+from analyzers.packages import database_of
 
 ELF_MAGIC = b"\x7fELF"
 _TEXT_NAMES = frozenset((b"passwd", b"group", b"os-release", b"ld.so.cache", b"ld.so.preload", b"ld.so.conf", b"nsswitch.conf"))
@@ -83,6 +84,11 @@ def wants_class(path: bytes, head: bytes) -> bool:
     return head[:4] == CLASS_MAGIC and path.endswith(CLASS)
 
 
+def wants_packages(path: bytes, head: bytes) -> bool:
+    """The databases of package managers."""
+    return bool(database_of(path))
+
+
 ENTRIES_VERSION = 1
 READERS = (
     Reader("elf", 4, wants_elf),
@@ -91,6 +97,7 @@ READERS = (
     Reader("small-text", 1, wants_small_text),
     Reader("jar", 1, wants_jar),
     Reader("class", 1, wants_class),
+    Reader("packages", 1, wants_packages),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""

@@ -18,12 +18,16 @@ from msgspec import Meta
 
 from analyzers.errors import Malformed
 from analyzers.finding import Finding, LayerSummary, Report, Severity
+from service.bases import Fit, base_of, fits
 from service.fleet import MAX_PAGE, FleetPage, FleetQuery, FleetRow
+from service.remedies import Remedy, remedies_of
 from service.risk import FindingCount
 from service.routes import Call, Problem, Refused, Route, Site, json_response, store_answers
 from service.silencing import Silenced
 from service.sources import Build
 
+MOST_OWN_BASES = 6
+"""Images of the fleet that a program is tried on, those that most others are built on."""
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Most items on a page.")]
 Cursor = Annotated[str, Meta(max_length=2000, description="`next` of the page before.")]
 
@@ -87,6 +91,10 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     """Rules of fatal and later findings that the last push of this tag brought; null before there were two."""
     isa_level: int
     """x86-64 level that the start chain needs; 0 where it says none."""
+    max_page_size: int
+    """Largest page of a kernel that can map the start chain; 0 where that does not apply."""
+    kernel: str
+    """Oldest Linux that the start chain says it runs on; empty where it says none."""
     complete: bool
     first_seen: float
     last_seen: float
@@ -114,6 +122,10 @@ class ImageDocument(msgspec.Struct, frozen=True):
     """One number a layer, lowest first; empty when the source does not tell."""
     silenced: tuple[Silenced, ...]
     """The findings that the configuration silences for the first of the names."""
+    remedies: tuple[Remedy, ...]
+    """What would mend it, from the package databases of the fleet's images."""
+    bases: tuple[Fit, ...]
+    """Bases that would do for its program, and what it would weigh on them."""
 
 
 class LayerDocument(msgspec.Struct, frozen=True):
@@ -201,8 +213,8 @@ def item_of(row: FleetRow) -> ImageItem:
         uncompressed_bytes=row.size_bytes, wasted_bytes=row.wasted_bytes, layers=len(row.layers),
         findings=tuple(_count(found) for found in row.findings), silenced=tuple(_count(found) for found in row.silenced),
         complete=row.complete, risk=row.risk,
-        team=row.team, build=row.build, growth_bytes=row.growth_bytes, new_rules=row.new_rules,
-        isa_level=row.isa_level, first_seen=row.first_seen,
+        team=row.team, build=row.build, growth_bytes=row.growth_bytes, new_rules=row.new_rules, isa_level=row.isa_level,
+        max_page_size=row.max_page_size, kernel=row.kernel, first_seen=row.first_seen,
         last_seen=row.last_seen, analysed_at=row.analysed_at,
         report_url=f"/api/v1/images/{quote(row.image_id)}" if row.report_key else "",
     )  # fmt: skip
@@ -277,6 +289,33 @@ async def found_in(site: Site, page: FleetPage, rule: str) -> tuple[FoundIn, ...
     )
 
 
+async def remedies_in(site: Site, report: Report) -> tuple[Remedy, ...]:
+    """What the fleet's package databases know to mend it."""
+    if not report.missing:
+        return ()
+    with store_answers():
+        learned = await site.reports.packages_of(report)
+    names = {row.image_id: row.name for row in site.fleet.rows() if row.image_id in {each.image_id for each in learned.values()}}
+    return remedies_of(report, learned, names)
+
+
+async def bases_in(site: Site, row: FleetRow, report: Report) -> tuple[Fit, ...]:
+    """How the program would do on the images that others of the fleet are built on, and on published ones."""
+    if not report.parts:
+        return ()
+    shares = site.exposition.sharing.by_image.values()
+    wanted = Counter(share.base for share in shares if share.base)
+    built_on = {name for name, _ in wanted.most_common(MOST_OWN_BASES)}
+    own = []
+    for other in site.fleet.rows():
+        if other.name in built_on and other.platform == row.platform and other.report_key:
+            with store_answers():
+                body = await site.reports.report(other.report_key)
+            base = base_of(other.name, msgspec.json.decode(body, type=Report)) if body is not None else None
+            own += [base] if base is not None else []
+    return fits(report, own)
+
+
 def silenced_in(site: Site, row: FleetRow, report: Report) -> tuple[Silenced, ...]:
     """The findings that the configuration silences for this name."""
     return site.fleet.silences.of(row.registry, row.repository, report)
@@ -302,8 +341,10 @@ async def show_image(site: Site, call: Call) -> web.StreamResponse:
     # The stored bytes go out as they are; Raw stands where the type says Report.
     raw = cast(Report, msgspec.Raw(body))
     compressed = await compressed_layers(site, rows, count)
-    silenced = silenced_in(site, rows[0], msgspec.json.decode(body, type=Report)) if rows[0].silenced else ()
-    document = ImageDocument(tuple(item_of(row) for row in rows), raw, compressed, silenced)
+    report = msgspec.json.decode(body, type=Report)
+    silenced = silenced_in(site, rows[0], report)
+    remedies, bases = await remedies_in(site, report), await bases_in(site, rows[0], report)
+    document = ImageDocument(tuple(item_of(row) for row in rows), raw, compressed, silenced, remedies, bases)
     answer = msgspec.json.encode(document)
     etag = hashlib.sha256(answer).hexdigest()[:32]
     if call.request.if_none_match and etag in {tag.value for tag in call.request.if_none_match}:

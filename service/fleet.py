@@ -69,6 +69,10 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     libc: str = ""
     isa_level: int = 0
     """x86-64 level that the start chain needs (1 to 4); 0 where that does not apply or is not known."""
+    max_page_size: int = 0
+    """Largest page of a kernel that can map the start chain; 0 where that does not apply."""
+    kernel: str = ""
+    """Oldest Linux that the start chain says it runs on."""
     team: str = ""
     """Whose it is, by the owners of the configuration."""
     build: Build | None = None
@@ -396,7 +400,7 @@ def make_row(
         row,
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
-        isa_level=report.x86_level,
+        isa_level=report.x86_level, max_page_size=report.max_page_size, kernel=report.kernel,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
         layers=tuple(layer.diff_id for layer in report.layers),
         layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report.findings),

@@ -182,7 +182,10 @@ def _write(row: FleetRow, unique_bytes: int | None) -> Written:
     """What is not known has no sample."""
     labels = labels_text(IMAGE, (row.source, row.registry, row.repository, row.tag, row.platform))
     isa = f"x86-64-v{row.isa_level}" if row.isa_level else ""
-    info = labels_text(("team", "os", "libc", "isa", "digest"), (row.team, row.os, row.libc, isa, row.short_digest))
+    fit = [("page_size", str(row.max_page_size))] if row.max_page_size else []
+    fit += [("kernel", row.kernel)] if row.kernel else []
+    described = (("team", row.team), ("os", row.os), ("libc", row.libc), ("isa", isa), *fit, ("digest", row.short_digest))
+    info = labels_text([name for name, _ in described], [value for _, value in described])
     analysed = row.state is not None
     judged = row.standing in (Standing.STARTS, Standing.FAILS, Standing.UNKNOWN)
     verdict = labels_text(("verdict", "reason"), (_VERDICTS.get(row.standing, ""), row.reason or ""))

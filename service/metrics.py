@@ -20,8 +20,10 @@ MAX_SERIES_AN_IMAGE = 16
 IMAGE = ("source", "registry", "repository", "tag", "platform")
 
 IMAGE_METRICS = (
-    Metric("enoent_image_info", "gauge", "One for each tag and platform: what the image is. The only place of its digest.",
-           (*IMAGE, "team", "os", "libc", "isa", "digest")),
+    Metric("enoent_image_info", "gauge",
+           "One for each tag and platform: what the image is, and what its start asks of the host (isa, the largest page_size of "
+           "a kernel that can map it, the oldest kernel). The only place of its digest.",
+           (*IMAGE, "team", "os", "libc", "isa", "page_size", "kernel", "digest")),
     Metric("enoent_image_compressed_bytes", "gauge", "Bytes of the layers as transported.", IMAGE),
     Metric("enoent_image_uncompressed_bytes", "gauge", "Bytes of the files of all layers, unpacked, hidden ones too.", IMAGE),
     Metric("enoent_image_wasted_bytes", "gauge", "Bytes of files that a later layer hides or replaces.", IMAGE),

@@ -126,6 +126,7 @@ async def image(site: Site, call: Call) -> web.StreamResponse:
         report=report, verdict=report.verdict, rows=rows, row=rows[0], cause=cause,
         findings=[(found, silenced.get(id(found))) for found in others],
         silence=silenced.get(id(cause)), hushed=rows[0].hushed,
+        remedies=await api.remedies_in(site, report), bases=await api.bases_in(site, rows[0], report),
         trail=tree(cause.trail if cause and cause.trail else report.chain), chain=tree(report.chain),
         slices=slices(report.layers, compressed), rules=site.rules, queued=call.query.queued,
         moments=moments, others=_other_tags(site, rows[0]),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from analyzers.finding import Finding, Report, Severity, State, Step
+from analyzers.finding import Finding, Reason, Report, Severity, State, Step
+from service.bases import fits
+from service.remedies import remedies_of
 from service.scan import Scan, ScannedImage, hushes_failure
 from service.silencing import Silenced
 from service.terminal import Line, shorten, width_of, wrap
@@ -16,6 +18,8 @@ from service.trail_text import SIGNS, branch_lines
 from service.words import SEVERITY_STYLES, STAGE_WORDS, human_bytes, instruction, tree
 
 MANY_FINDINGS = 20
+_OF_THE_BASE = (Reason.INTERPRETER_ABSENT, Reason.LIBRARY_ABSENT, Reason.VERSION, Reason.SYMBOL)
+"""Failures that another base may mend."""
 LABEL_WIDTH = 6
 """Of the facts at the end; an image ID then just fits into 80 columns."""
 
@@ -113,6 +117,7 @@ def image_lines(reference: str, image: ScannedImage, width: int = 80, *, verbose
     yield from _findings([finding for finding in others if id(finding) not in silenced], width, verbose=verbose)
     yield from _silenced([(finding, silenced[id(finding)]) for finding in others if id(finding) in silenced], width)
     yield from _layers(report, image.compressed_layer_bytes, cause, width, verbose=verbose)
+    yield from _bases(report, width, verbose=verbose)
     yield from _facts(report, cause, width)
 
 
@@ -147,9 +152,10 @@ def _cause(report: Report, cause: Finding, width: int) -> Iterator[Line]:
     if cause.layer is not None and cause.layer < len(report.layers):
         told = f"{cause.subject or 'It'} came with layer {cause.layer}:"
         yield from wrap((("", told), ("name", instruction(report.layers[cause.layer].created_by))), width, (("", "  "),))
-    if cause.remedies:
+    learned = [remedy.text for remedy in remedies_of(report, {})]
+    if cause.remedies or learned:
         yield from _heading("What would mend it")
-        for remedy in cause.remedies:
+        for remedy in (*learned, *cause.remedies):
             yield from wrap((("", remedy),), width, (("good", "  • "),))
     if cause.assumptions:
         yield from _heading("Provided that")
@@ -243,6 +249,22 @@ def _layers(report: Report, compressed: Sequence[int], cause: Finding | None, wi
         totals += [human_bytes(sum(compressed))] if pulled else []
         totals += [human_bytes(report.wasted_bytes) if report.wasted_bytes else ""] if wasted else []
         yield (("faint", "     " + "".join(f"{size:>9}" for size in totals) + "  together"),)
+
+
+def _bases(report: Report, width: int, *, verbose: bool) -> Iterator[Line]:
+    """Where the program could run, in full with `verbose`; for one that fails, those that would do."""
+    found = [fit for fit in fits(report) if fit.starts or verbose]
+    if not found or not (verbose or report.verdict.reason in _OF_THE_BASE):
+        return
+    yield from _heading("What it would run on")
+    for fit in found:
+        weight = human_bytes(fit.size_bytes) if fit.starts else "no"
+        yield from wrap(
+            (("", f"{fit.base}: "), ("faint", fit.why)), width, (("good" if fit.starts else "bad", f"  {weight:>8}  "),)
+        )
+    own = human_bytes(sum(part.size_bytes for part in report.parts))
+    text = f"Program, loader and libraries alone are {own}. Bases as published; what the program opens by itself is not seen."
+    yield from wrap((("faint", text),), width, (("", "  "),))
 
 
 def _facts(report: Report, cause: Finding | None, width: int) -> Iterator[Line]:

@@ -167,6 +167,18 @@ SIGHTING = Table(
 Before its first examination it has one row with an empty platform and the outcome `queued`.
 """
 
+PACKAGE = Table(
+    "package",
+    METADATA,
+    Column("distribution", Text, primary_key=True),
+    Column("release", Text, primary_key=True),
+    Column("architecture", Text, primary_key=True),
+    Column("library", Text, primary_key=True),
+    _text("package"),
+    _text("image_id"),
+)
+"""Which package has a library in a release of a distribution, and the image that taught it: for remedies, never for verdicts."""
+
 HISTORY = Table(
     "history",
     METADATA,

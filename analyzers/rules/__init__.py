@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from analyzers.rules import config, dotnet, elf, image, java, layer, load, node, python, script, size
+from analyzers.rules import config, dotnet, elf, image, java, layer, load, needs, node, python, script, size
 from analyzers.rules.rule import Rule
 from analyzers.rules.shown import SHOWN, Shown
 
@@ -22,6 +22,7 @@ _AREAS = (
     java,
     dotnet,
     node,
+    needs,
     layer,
     size,
     image,

@@ -74,7 +74,8 @@ FAILURES = (
     Row(46, "`unable to find user nonroot`", ("user.not-found", "user.group-not-found")),
     Row(47, "HEALTHCHECK names a tool that is absent"),
     Row(48, "`libc.so.6: cannot open shared object file` after minifying", ("load.library-absent",)),
-    Row(49, "`x509: certificate signed by unknown authority`, missing zone data"),
+    Row(49, "`x509: certificate signed by unknown authority`, missing zone data",
+        ("needs.ca-certificates", "needs.time-zone"), "A zone that a program names by itself does not stand in the image."),
     Row(50, "`libcuda.so.1`: a driver library that the host brings", (),
         "The container runtime mounts it from the host; its absence from the image is as it should be."),
 )  # fmt: skip
