@@ -297,7 +297,7 @@ class LayerFacts:
     """
 
     __slots__ = (
-        "coverage", "diff_id", "elf", "entries", "heads", "notes", "opaques", "size_bytes",
+        "coverage", "diff_id", "elf", "entries", "heads", "notes", "opaques", "scripts", "size_bytes",
         "symbols", "texts", "unread", "verified", "whiteouts",
     )  # fmt: skip
 
@@ -313,6 +313,7 @@ class LayerFacts:
         symbols: dict[bytes, SymbolFacts] | None = None,
         texts: dict[bytes, bytes] | None = None,
         heads: dict[bytes, bytes] | None = None,
+        scripts: dict[bytes, bytes] | None = None,
         unread: tuple[Unread, ...] = (),
         notes: tuple[LayerNote, ...] = (),
         coverage: Coverage = Coverage.FULL,
@@ -335,6 +336,10 @@ class LayerFacts:
         """Whole content of the few text files that rules need, by path (readers.py names them)."""
         self.heads = heads or {}
         """First 256 bytes of regular files that begin with `#!`, by path."""
+        self.scripts = scripts or {}
+        """Whole text of shell scripts and of files that they read, by path, as far as they are kept (limits.py). One that is
+        not kept makes the layer no less whole: what follows a script says so.
+        """
         self.unread = unread
         self.notes = notes
         self.coverage = coverage

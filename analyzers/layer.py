@@ -15,7 +15,7 @@ from analyzers.entries import Columns
 from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
 from analyzers.limits import Limits
-from analyzers.readers import ELF_MAGIC, TEXT_ENDINGS, wants_text
+from analyzers.readers import ELF_MAGIC, SCRIPT_ENDINGS, SOURCED_FOLDERS, TEXT_ENDINGS, wants_script, wants_text
 from analyzers.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, TarReader, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
 
@@ -55,6 +55,8 @@ class _LayerVisitor:
         self.texts: dict[int, bytes] = {}
         self.text_bytes = 0
         self.heads: dict[int, bytes] = {}
+        self.scripts: dict[int, bytes] = {}
+        self.script_bytes = 0
         self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
@@ -110,6 +112,8 @@ class _LayerVisitor:
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
                 or path.endswith(TEXT_ENDINGS)
+                or path.endswith(SCRIPT_ENDINGS)
+                or path.startswith(SOURCED_FOLDERS)
             ):
                 return self._content(row, serial, member, path, head)
             return None
@@ -200,6 +204,10 @@ class _LayerVisitor:
                 self.text_bytes += size
                 return _TextSink(lambda body: self._text(serial, row, body))
             self.unreadable(path, "text-too-large")
+        if wants_script(path, head) and size <= self.limits.script_bytes and member.whole:
+            if self.script_bytes + size <= self.limits.layer_script_bytes:
+                self.script_bytes += size
+                return _TextSink(lambda body: self.scripts.__setitem__(serial, body))
         if size >= self.limits.hash_floor_bytes and member.whole:
             return _HashSink(row)
         return None
@@ -385,7 +393,7 @@ class LayerReader:
         extras = Extras(
             visitor.devices,
             visitor.capabilities,
-            frozenset(visitor.texts.keys() | visitor.heads.keys()),
+            frozenset(visitor.texts.keys() | visitor.heads.keys() | visitor.scripts.keys()),
             frozenset(visitor.link_parents),
         )
         runs, visitor.runs = visitor.runs, []
@@ -406,6 +414,7 @@ class LayerReader:
             symbols={digest: visitor.symbols[digest] for digest in sorted(visitor.symbols) if digest in present},
             texts=_placed(visitor.texts, settled.places),
             heads=_placed(visitor.heads, settled.places),
+            scripts=_placed(visitor.scripts, settled.places),
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,

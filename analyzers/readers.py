@@ -15,6 +15,11 @@ _TEXT_NAMES = frozenset((b"passwd", b"group", b"os-release", b"ld.so.cache", b"l
 TEXT_ENDINGS = (*sorted(_TEXT_NAMES), b".conf", b".path")
 """Every path that wants_text accepts ends in one of these; a cheap first look."""
 
+_SHELLS = frozenset((b"sh", b"ash", b"dash", b"bash", b"busybox"))
+SCRIPT_ENDINGS = (b".sh", b".bash", b".env", b".sh.inc", b"/activate", b"/envvars", b"/profile")
+SOURCED_FOLDERS = (b"etc/default/", b"etc/sysconfig/", b"etc/conf.d/", b"lib/lsb/")
+"""What a path ends or begins with that wants_script accepts whatever its first line."""
+
 
 class Reader(NamedTuple):
     """`wants` decides by the path and the first bytes (at least four where the file has them) of a regular file."""
@@ -44,11 +49,20 @@ def wants_text(path: bytes, head: bytes) -> bool:
     return name.endswith(b".conf") and (directory == b"ld.so.conf.d" or directory.endswith(b"/ld.so.conf.d"))
 
 
+def wants_script(path: bytes, head: bytes) -> bool:
+    """Scripts of the shells that are followed, and files that such scripts usually read, whose first line says nothing."""
+    if head[:2] == b"#!":
+        words = head[2:].split(b"\n", 1)[0].split()
+        return bool(words) and any(word.rpartition(b"/")[2] in _SHELLS for word in words[:3])
+    return path.endswith(SCRIPT_ENDINGS) or path.startswith(SOURCED_FOLDERS)
+
+
 ENTRIES_VERSION = 1
 READERS = (
     Reader("elf", 3, wants_elf),
     Reader("head", 1, wants_head),
     Reader("text", 1, wants_text),
+    Reader("script", 1, wants_script),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""

@@ -432,6 +432,11 @@ class Rootfs:
         layer = self._layers[node.layer]
         return layer.facts.heads.get(node.entry.path)
 
+    def script(self, node: Node) -> bytes | None:
+        """The whole text of a shell script, or of a file like one; None where it was not kept."""
+        facts = self._layers[node.layer].facts
+        return facts.scripts.get(node.entry.path) or facts.texts.get(node.entry.path)
+
     def unread(self, node: Node) -> bool:
         """Whether a reader wanted this file and could not read it whole."""
         layer = self._layers[node.layer]
@@ -451,6 +456,15 @@ class Rootfs:
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
                 yield place.node
+
+    def names(self, directory: bytes) -> tuple[bytes, ...]:
+        """Names directly below `directory` (canonical), sorted; an empty tuple for what is no directory."""
+        place = self._place(directory)
+        prefix = directory + b"/" if directory else b""
+        seen: set[bytes] = set()
+        for index in () if place is None else place.layers:
+            seen.update(self._layers[index].entries.names(directory))
+        return tuple(sorted(name for name in seen if self._place(prefix + name) is not None))
 
     def holders(self, directory: bytes) -> frozenset[int]:
         """The layers whose entries directly below `directory` (canonical) can be visible."""

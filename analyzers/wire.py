@@ -89,7 +89,12 @@ class _Content(msgspec.Struct, frozen=True, array_like=True, tag="content"):
     body: bytes
 
 
-_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content
+class _Script(msgspec.Struct, frozen=True, array_like=True, tag="script"):
+    path: bytes
+    body: bytes
+
+
+_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Script
 
 
 def pack(facts: LayerFacts) -> list[Section]:
@@ -101,7 +106,8 @@ def pack(facts: LayerFacts) -> list[Section]:
     symbols = facts.symbols
     if symbols is not None:
         sections.append(Section("symbols", _chunks(_Symbols(digest, symbols[digest]) for digest in sorted(symbols))))
-    contents = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents: list[_Record] = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents += [_Script(path, facts.scripts[path]) for path in sorted(facts.scripts)]
     contents += [_Content(True, path, facts.heads[path]) for path in sorted(facts.heads)]
     return [*sections, Section("text", _chunks(contents))]
 
@@ -223,6 +229,7 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     elf: dict[bytes, ElfFacts] = {}
     symbols: dict[bytes, SymbolFacts] | None = {} if "symbols" in sections else None
     contents: dict[bool, dict[bytes, bytes]] = {False: {}, True: {}}
+    scripts: dict[bytes, bytes] = {}
     for record in _records(sections["entries"]):
         match record:
             case _Head():
@@ -242,6 +249,8 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     for record in _records([*sections.get("text", ())]):
         if isinstance(record, _Content):
             contents[record.head][record.path] = record.body
+        elif isinstance(record, _Script):
+            scripts[record.path] = record.body
     if head is None or head.rows != len(columns):
         raise ValueError("the entries are not whole")
     return LayerFacts(
@@ -254,6 +263,7 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
         symbols=symbols,
         texts=contents[False],
         heads=contents[True],
+        scripts=scripts,
         unread=remarks.unread,
         notes=remarks.notes,
         coverage=head.coverage,
