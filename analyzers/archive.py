@@ -15,7 +15,8 @@ from analyzers.errors import Rejected
 from analyzers.facts import LayerFacts
 from analyzers.layer import LayerReader, Ranges
 from analyzers.limits import Limits
-from analyzers.tar import LINK, REGULAR, SYMLINK, Member, Sink, TarReader
+from analyzers.tar import TarReader
+from analyzers.tar.members import LINK, REGULAR, SYMLINK, Member, Sink
 from analyzers.unpack import clean_path
 
 _NO_LAYERS = ("VERSION", "oci-layout")

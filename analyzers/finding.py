@@ -1,6 +1,6 @@
 """What is told to people: severities, attempts and trails, findings, verdicts and the report.
 
-The rule table is in rules.py. Everything here is plain data with text already made printable by
+The rule table is in rules/. Everything here is plain data with text already made printable by
 `show`; a report is the same bytes for the same config, facts, versions and profile.
 """
 

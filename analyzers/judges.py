@@ -34,7 +34,7 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 3),
+    Judge("start", 4),
     Judge("layers", 1),
     Judge("size", 2),
 )
@@ -69,6 +69,7 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
@@ -102,7 +103,7 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*_ASSUMPTIONS, *dict.fromkeys(start.assumptions)),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
@@ -171,6 +172,13 @@ def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
         more = f" and {len(names) - _SHOWN_SYMBOLS} more" if len(names) > _SHOWN_SYMBOLS else ""
         text = f"undefined when first called: {', '.join(names[:_SHOWN_SYMBOLS])}{more}"
         yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
+
+
+def _remark_findings(start: Start) -> Iterator[Finding]:
+    """What was found on the way through scripts and wrappers."""
+    for each in dict.fromkeys(start.remarks):
+        rule = RULES[each.rule]
+        yield Finding(rule.id, rule.severity, each.message, each.subject, trail=each.steps, why=rule.why, remedies=(rule.remedy,))
 
 
 def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:

@@ -16,7 +16,8 @@ from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
 from analyzers.limits import Limits
 from analyzers.readers import ELF_MAGIC, SCRIPT_ENDINGS, SOURCED_FOLDERS, TEXT_ENDINGS, wants_script, wants_text
-from analyzers.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, TarReader, xattr
+from analyzers.tar import TarReader
+from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
 
 Ranges = tuple[tuple[int, int], ...]
@@ -36,6 +37,7 @@ _COMPONENT_BYTES = 255
 _NOBODY = 0xFFFFFFFF
 _ELF_START = ELF_MAGIC[:2]
 _CAPABILITY = b"security.capability"
+_KEPT_ENDINGS = (*TEXT_ENDINGS, *SCRIPT_ENDINGS)
 
 
 class _LayerVisitor:
@@ -111,8 +113,7 @@ class _LayerVisitor:
                 first == _ELF_START
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
-                or path.endswith(TEXT_ENDINGS)
-                or path.endswith(SCRIPT_ENDINGS)
+                or path.endswith(_KEPT_ENDINGS)
                 or path.startswith(SOURCED_FOLDERS)
             ):
                 return self._content(row, serial, member, path, head)
@@ -204,10 +205,10 @@ class _LayerVisitor:
                 self.text_bytes += size
                 return _TextSink(lambda body: self._text(serial, row, body))
             self.unreadable(path, "text-too-large")
-        if wants_script(path, head) and size <= self.limits.script_bytes and member.whole:
-            if self.script_bytes + size <= self.limits.layer_script_bytes:
-                self.script_bytes += size
-                return _TextSink(lambda body: self.scripts.__setitem__(serial, body))
+        room = min(self.limits.script_bytes, self.limits.layer_script_bytes - self.script_bytes)
+        if size <= room and member.whole and wants_script(path, head):
+            self.script_bytes += size
+            return _TextSink(lambda body: self.scripts.__setitem__(serial, body))
         if size >= self.limits.hash_floor_bytes and member.whole:
             return _HashSink(row)
         return None

@@ -29,7 +29,7 @@ from service.metrics import Metrics
 from service.pipeline import Examined, Examiner
 from service.running import Board
 from service.settings import JobSettings
-from service.sources import ImageSource, LayerSource, Sighting, Source
+from service.sources import ImageSource, LayerSource, LostImage, Sighting, Source
 from service.store import SightingRow
 from service.work import LEASE_SECONDS, PRIORITY_RESCAN, Job
 
@@ -39,7 +39,7 @@ IDLE_SECONDS = 30.0
 """Longest wait before the queue is looked at without having been told to."""
 CAP_SHARE = 0.75
 """Share of the turns that one source may take when there are others."""
-FINAL_CODES = frozenset({"not-an-image", "no-such-platform", "manifest-too-large"})
+FINAL_CODES = frozenset({"not-an-image", "no-such-platform", "manifest-too-large", "size-mismatch"})
 """Failures of a source that no other try can mend, since they are about bytes that have a digest."""
 _LIMIT = re.compile(r"[a-z-]*(?:-limit|too-large|too-many-members|zstd-window)")
 _LIMIT_DEATHS = frozenset({"memory", "cpu", "deadline"})
@@ -62,6 +62,8 @@ class Attempted(msgspec.Struct, frozen=True):
     detail: str = ""
     ending: Ending = Ending()
     image: ImageSource | None = None
+    platform: str = ""
+    """Empty for the name as a whole."""
     examined: Examined | None = None
     duration_seconds: float = 0.0
 
@@ -246,29 +248,32 @@ class Examining:
         try:
             images = await source.resolve(look.sighting, self._platforms)
         except Exception as error:  # noqa: BLE001 - sorted out in `_failed`, which tells defects apart
-            return [await self._failed(error, job, None, started)]
+            return [await self._failed(error, job, None, "", started)]
         return [await self._examine_image(source, image, job) for image in images]
 
-    async def _examine_image(self, source: Source, image: ImageSource, job: Job) -> Attempted:
+    async def _examine_image(self, source: Source, image: ImageSource | LostImage, job: Job) -> Attempted:
         started = time.monotonic()
+        platform = str(image.platform)
+        if isinstance(image, LostImage):
+            return await self._failed(image.error, job, None, platform, started)
         try:
             with self.board.metering(self._metrics, source.name, image) as meter:
                 examined = await self._examiner.examine_image(source, image, progress=meter)
         except Exception as error:  # noqa: BLE001 - as above
-            return await self._failed(error, job, image, started)
+            return await self._failed(error, job, image, platform, started)
         duration = time.monotonic() - started
-        return Attempted(examined.outcome, examined.detail, Ending(), image, examined, duration)
+        return Attempted(examined.outcome, examined.detail, Ending(), image, platform, examined, duration)
 
-    async def _failed(self, error: Exception, job: Job, image: ImageSource | None, started: float) -> Attempted:
+    async def _failed(self, error: Exception, job: Job, image: ImageSource | None, platform: str, started: float) -> Attempted:
         """What an error means. A store that refuses is waited for; the job then begins again."""
         if isinstance(error, StoreError):
             self._ledger.note_trouble(str(error))
             await self._ledger.persist(self._ledger.store.writable)
-            return Attempted("queued", "", Ending(again=True, error=str(error)), image)
+            return Attempted("queued", "", Ending(again=True, error=str(error)), image, platform)
         outcome, detail, ending = judge_error(error, job.deaths, self._settings.deaths)
         if outcome == "defect":
             log.error("image defect", exc_info=error)
-        return Attempted(outcome, detail, ending, image, None, time.monotonic() - started)
+        return Attempted(outcome, detail, ending, image, platform, None, time.monotonic() - started)
 
     # Writing down
 
@@ -277,20 +282,19 @@ class Examining:
         known = {row.platform: row for row in self._ledger.fleet.named(sighting) if row.report_key}
         rows: list[FleetRow] = []
         for each in attempted:
-            platform = str(each.image.platform) if each.image else ""
-            if (each.ending.again or each.ending.death) and (known if each.image is None else platform in known):
-                rows += known.values() if each.image is None else [known[platform]]
+            if (each.ending.again or each.ending.death) and (each.platform in known if each.platform else known):
+                rows += [known[each.platform]] if each.platform else known.values()
             elif each.outcome != "queued":
-                rows.append(self._row(sighting, platform, each))
+                rows.append(self._row(sighting, each))
             self._tell(each)
         if rows:
             await self._ledger.record(sighting, rows)
 
-    def _row(self, sighting: Sighting, platform: str, each: Attempted) -> FleetRow:
+    def _row(self, sighting: Sighting, each: Attempted) -> FleetRow:
         image, examined = each.image, each.examined
         report = msgspec.json.decode(examined.report, type=Report) if examined and examined.report else None
         return make_row(
-            sighting, platform, report, outcome=each.outcome, detail=each.detail,
+            sighting, each.platform, report, outcome=each.outcome, detail=each.detail,
             manifest_digest=image.manifest_digest if image else "", image_id=image.image_id if image else "",
             report_key=examined.report_key if examined else "", compressed_bytes=image.compressed_bytes if image else 0,
             analysed_at=0.0 if each.ending.again or each.ending.death else self._ledger.clock(),
@@ -377,7 +381,7 @@ def judge_error(error: Exception, deaths: int, most_deaths: int) -> tuple[str, s
     if isinstance(error, Rejected):
         return error.code, error.detail, Ending()
     if isinstance(error, SourceError):
-        if error.code in FINAL_CODES:
+        if error.code in FINAL_CODES and not error.temporary:
             return error.code, str(error), Ending()
         wait = error.retry_after if error.temporary else math.inf
         return error.code, str(error), Ending(again=True, retry_after=wait, error=str(error))

@@ -23,7 +23,7 @@ from analyzers.start import Overrides
 from service.blobs import end
 from service.errors import SourceError
 from service.remembered import Refusal, Remembering, StoredLayer
-from service.sources import ImageSource, LayerSource, Sighting, Source
+from service.sources import ImageSource, LayerSource, LostImage, Sighting, Source
 from service.worker import LayerOutcome, MemberOutcome, Pool, Sections
 
 TURNS = 10
@@ -77,8 +77,12 @@ class Examiner:
         """The images behind a sighting, each examined. Raises SourceError, NotAnImage, Rejected (the name as a whole),
         WorkerDied and StoreError; what is wrong with the bytes of one image is its outcome.
         """
-        images = await source.resolve(sighting, platforms)
-        return [await self.examine_image(source, image, overrides, progress) for image in images]
+        examined = []
+        for image in await source.resolve(sighting, platforms):
+            if isinstance(image, LostImage):
+                raise image.error
+            examined.append(await self.examine_image(source, image, overrides, progress))
+        return examined
 
     async def examine_image(
         self, source: Source, image: ImageSource, overrides: Overrides | None = None, progress: Progress | None = None

@@ -49,7 +49,7 @@ class Refused(Exception):
 
 
 class RuleText(Protocol):
-    """What people are told of a rule (analyzers/rules.py)."""
+    """What people are told of a rule (analyzers/rules/)."""
 
     @property
     def id(self) -> str: ...

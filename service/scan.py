@@ -25,7 +25,7 @@ from service.pipeline import Examiner, Progress
 from service.registry.reference import Reference
 from service.remembered import Remembering
 from service.settings import Settings
-from service.sources import ImageSource, Source
+from service.sources import ImageSource, LostImage, Source
 from service.sources.build import source_for
 from service.sources.settings import DockerSettings
 from service.worker import ArchiveOutcome, Pool
@@ -125,7 +125,10 @@ async def scan(question: Question, around: Surroundings) -> Scan:
     images = []
     async with _looking(question, around) as (examiner, source, sources):
         for image in sources:
-            images.append(await _examine(examiner, source, image, question, around.onlooker.begin(image)))
+            if isinstance(image, LostImage):
+                images.append(_lost(image))
+            else:
+                images.append(await _examine(examiner, source, image, question, around.onlooker.begin(image)))
     status = worst([image.exit_status for image in images])
     return Scan(
         schema=SCHEMA, reference=str(question.reference), answered_by="", exit_status=status, error="", images=tuple(images)
@@ -135,6 +138,13 @@ async def scan(question: Question, around: Surroundings) -> Scan:
 def failed_scan(reference: Reference, error: EnoentError) -> Scan:
     """The answer where the reference as a whole could not be read."""
     return Scan(schema=SCHEMA, reference=str(reference), answered_by="", exit_status=UNDECIDED, error=describe(error), images=())
+
+
+def _lost(image: LostImage) -> ScannedImage:
+    return ScannedImage(
+        platform=str(image.platform), exit_status=UNDECIDED, outcome=code_of(image.error), detail=describe(image.error),
+        image_id="", manifest_digest="", compressed_layer_bytes=(), report=None,
+    )  # fmt: skip
 
 
 async def _examine(
@@ -169,6 +179,8 @@ async def list_objects(
     async with _looking(question, around) as (examiner, source, images):
         own = [image for image in images if _same_machine(image.platform)]
         for image in images if question.platforms or not own else own:
+            if isinstance(image, LostImage):
+                raise image.error
             lines = await examiner.list_linkage(
                 source, image, paths, all_elf=all_elf, overrides=question.overrides, progress=around.onlooker.begin(image)
             )
@@ -203,7 +215,9 @@ def describe(error: EnoentError) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _looking(question: Question, around: Surroundings) -> AsyncIterator[tuple[Examiner, Source, list[ImageSource]]]:
+async def _looking(
+    question: Question, around: Surroundings
+) -> AsyncIterator[tuple[Examiner, Source, Sequence[ImageSource | LostImage]]]:
     """An examiner, the source that the reference names, and the images behind it; all closed in the end."""
     settings = around.settings
     docker = docker_engines(settings.docker, around.env)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,16 +28,12 @@ from analyzers.oci import Digest, ImageConfig
 from analyzers.profile import HostProfile
 from service.errors import WorkerDied
 from service.settings import Workers
+from service.worker_process import PIPE_BYTES, Parts, Process, resident_bytes
 
 log = structlog.get_logger()
 
-PIPE_BYTES = 1 << 20
-STDERR_BYTES = 4096
 WATCH_SECONDS = 0.5
-LEAVE_SECONDS = 2.0
 START_SECONDS = 30.0
-MAX_ANSWER_BYTES = 256 << 20
-"""All parts of one answer; nothing honest comes near, since facts are packed."""
 SMALL_BYTES = 4 << 20
 """A layer up to this size is read beside the big ones when all of their workers are taken."""
 Waited = TypeVar("Waited")
@@ -94,134 +88,6 @@ class PoolStats(msgspec.Struct, frozen=True):
     """Bytes of layers and archives handed to workers."""
 
 
-class _Parts:
-    """Parts of one answer as they arrive, by owner and name, within a ceiling."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[str, dict[str, list[bytes]]] = {}
-        self._bytes = 0
-
-    def add(self, part: frames.Part) -> None:
-        self._bytes += len(part.body)
-        if self._bytes > MAX_ANSWER_BYTES:
-            raise frames.ProtocolBroken("an answer beyond its ceiling")
-        self.bodies.setdefault(part.owner, {}).setdefault(part.name, []).append(part.body)
-
-    def sections(self, owner: str) -> dict[str, list[bytes]]:
-        return self.bodies.get(owner, {})
-
-    def joined(self, owner: str, name: str) -> bytes:
-        return b"".join(self.bodies.get(owner, {}).get(name, ()))
-
-
-class _Process:
-    """One worker process and its pipes. `holds` is what it said of its cache after its last answer."""
-
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stderr is not None
-        self.child = child
-        self.incoming = child.stdin
-        self.outgoing = child.stdout
-        self.holds: frozenset[str] = frozenset()
-        self.jobs = 0
-        self.rss_bytes = 0
-        self.request = 0
-        self.blame = ""
-        self.clean = True
-        """No request is open on it."""
-        self._stderr = bytearray()
-        self._tail = asyncio.create_task(self._keep_tail(child.stderr))
-
-    def widen(self) -> None:
-        """A pipe of one MiB spares both sides most of their turns; the kernel may refuse that to an ordinary user."""
-        pipe = self.incoming.transport.get_extra_info("pipe")
-        with contextlib.suppress(OSError, ValueError):  # ValueError: it has gone already, and its pipe is closed
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-
-    async def _keep_tail(self, stderr: asyncio.StreamReader) -> None:
-        while chunk := await stderr.read(STDERR_BYTES):
-            self._stderr += chunk
-            del self._stderr[:-STDERR_BYTES]
-
-    async def receive(self) -> tuple[frames.Header, bytes]:
-        """The next frame. Raises WorkerDied at the end of the pipe, ProtocolBroken on nonsense."""
-        try:
-            head = frames.parse_header(await self.outgoing.readexactly(frames.HEADER_BYTES))
-            return head, await self.outgoing.readexactly(head.length)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            raise WorkerDied(await self.ended()) from None
-
-    async def receive_reply(self, parts: _Parts) -> frames.Reply:
-        """The next whole message of the request at hand; parts on the way are collected. Raises WorkerDied."""
-        beginning = b""
-        try:
-            while True:
-                head, body = await self.receive()
-                if head.request != self.request:
-                    raise frames.ProtocolBroken(f"an answer to {head.request}")
-                if head.kind == FrameKind.PART:
-                    parts.add(frames.decode_part(body))
-                elif head.kind == FrameKind.MESSAGE:
-                    return frames.decode_reply(beginning + body)
-                elif head.kind == FrameKind.MORE and len(beginning) < frames.MAX_MESSAGE_BYTES:
-                    beginning += body
-                else:
-                    raise frames.ProtocolBroken(f"{head.kind.name} from a worker")
-        except frames.ProtocolBroken as error:
-            self.kill("protocol")
-            raise WorkerDied(await self.ended()) from error
-
-    def send(self, kind: FrameKind, body: bytes | memoryview = b"") -> None:
-        # One write: the worker would wake up for a header alone.
-        self.incoming.write(b"".join((frames.header(kind, self.request, len(body)), body)))
-
-    @property
-    def has_room(self) -> bool:
-        """Everything written so far is in the pipe."""
-        return self.incoming.transport.get_write_buffer_size() == 0
-
-    def kill(self, blame: str) -> None:
-        """Ends it now; the first blame is the reason that is told."""
-        if self.child.returncode is None:
-            self.blame = self.blame or blame
-            with contextlib.suppress(ProcessLookupError):
-                self.child.kill()
-
-    async def ended(self) -> str:
-        """Why it ended: memory, cpu, deadline, protocol, signal-N or exit-N."""
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                code = await self.child.wait()
-        except TimeoutError:
-            self.kill("protocol")
-            code = await self.child.wait()
-        await self._tail
-        if self.blame:
-            return self.blame
-        if code == frames.EXIT_MEMORY:
-            return "memory"
-        if code == -signal.SIGXCPU:
-            return "cpu"
-        return f"signal-{-code}" if code < 0 else f"exit-{code}"
-
-    @property
-    def last_words(self) -> str:
-        return self._stderr.decode("utf-8", "replace")
-
-    async def leave(self) -> None:
-        """Asks it to go by closing its pipe; kills it when it does not."""
-        self.incoming.close()
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await self.child.wait()
-        except TimeoutError:
-            self.kill("leave")
-            await self.child.wait()
-        await self._tail
-
-
 class Pool:
     """Warm workers for layers, archives, judging and listing. Enter it before use; leaving it ends every worker."""
 
@@ -232,8 +98,8 @@ class Pool:
         self._streams = asyncio.Semaphore(self._parallel)
         self._small = asyncio.Semaphore(1)
         self._slots = asyncio.Semaphore(self._parallel + 2)
-        self._idle: list[_Process] = []
-        self._busy: set[_Process] = set()
+        self._idle: list[Process] = []
+        self._busy: set[Process] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._started = self._recycled = self._bytes_in = 0
         self._cpu_seconds = 0.0
@@ -366,12 +232,12 @@ class Pool:
 
     async def _stream(
         self,
-        process: _Process,
+        process: Process,
         request: frames.Request,
         chunks: AsyncIterator[bytes],
         progress: Callable[[int], None] | None,
-    ) -> tuple[frames.Result, _Parts]:
-        parts = _Parts()
+    ) -> tuple[frames.Result, Parts]:
+        parts = Parts()
         receiver = asyncio.create_task(process.receive_reply(parts))
         done = 0
         try:
@@ -393,8 +259,8 @@ class Pool:
             if not receiver.cancel() and not receiver.cancelled():
                 receiver.exception()  # told already, or outweighed by what ended the source
 
-    async def _ask(self, process: _Process, request: frames.Request, fetch: FetchSections) -> tuple[frames.Result, _Parts]:
-        parts = _Parts()
+    async def _ask(self, process: Process, request: frames.Request, fetch: FetchSections) -> tuple[frames.Result, Parts]:
+        parts = Parts()
         await self._send_message(process, request)
         reply = await self._in_time(process, process.receive_reply(parts))
         if isinstance(reply, frames.Want):
@@ -404,7 +270,7 @@ class Pool:
             reply = await self._in_time(process, process.receive_reply(parts))
         return self._take(process, reply), parts
 
-    def _take(self, process: _Process, reply: frames.Reply) -> frames.Result:
+    def _take(self, process: Process, reply: frames.Reply) -> frames.Result:
         """The result of the last word on a request; raises Rejected where that is a refusal."""
         if not isinstance(reply, frames.Answer):
             raise WorkerDied("protocol")
@@ -417,33 +283,33 @@ class Pool:
             raise Rejected(reply.result.code, reply.result.detail)
         return reply.result
 
-    async def _send_message(self, process: _Process, request: frames.Request) -> None:
+    async def _send_message(self, process: Process, request: frames.Request) -> None:
         process.request = (process.request + 1) & 0xFFFFFFFF
         for frame in frames.message_frames(process.request, request):
             process.incoming.write(frame)
             await self._drain(process)
 
-    async def _send_data(self, process: _Process, chunk: bytes) -> None:
+    async def _send_data(self, process: Process, chunk: bytes) -> None:
         view = memoryview(chunk)
         for start in range(0, len(view), frames.DATA_BYTES):
             process.send(FrameKind.DATA, view[start : start + frames.DATA_BYTES])
             await self._drain(process)
 
-    async def _send_sections(self, process: _Process, key: str, sections: Sections) -> None:
+    async def _send_sections(self, process: Process, key: str, sections: Sections) -> None:
         for name, chunks in sections.items():
             for chunk in chunks:
                 for frame in frames.part_frames(process.request, key, name, chunk):
                     process.incoming.write(frame)
                 await self._drain(process)
 
-    async def _drain(self, process: _Process) -> None:
+    async def _drain(self, process: Process) -> None:
         """Waits until the pipe has room. A broken pipe is not told here: the reader of answers knows why."""
         if process.has_room:
             return
         with contextlib.suppress(ConnectionError):
             await self._in_time(process, process.incoming.drain())
 
-    async def _in_time(self, process: _Process, wait: Awaitable[Waited]) -> Waited:
+    async def _in_time(self, process: Process, wait: Awaitable[Waited]) -> Waited:
         """Waits for the worker no longer than its deadline; then it is killed, and the reason is `deadline`."""
         try:
             async with asyncio.timeout(self._settings.deadline_seconds):
@@ -455,7 +321,7 @@ class Pool:
     # Coming and going
 
     @contextlib.asynccontextmanager
-    async def _worker(self, keys: Iterable[str]) -> AsyncIterator[_Process]:
+    async def _worker(self, keys: Iterable[str]) -> AsyncIterator[Process]:
         """An idle worker, preferably one that holds these layers, or a new one; afterwards idle again or gone."""
         async with self._slots:
             wanted = frozenset(keys)
@@ -475,7 +341,7 @@ class Pool:
                 self._busy.discard(process)
                 self._release(process)
 
-    def _release(self, process: _Process) -> None:
+    def _release(self, process: Process) -> None:
         worn = process.jobs >= self._settings.recycle_after or process.rss_bytes > self._settings.recycle_memory_bytes
         if process.clean and not worn and process.child.returncode is None:
             self._idle.append(process)
@@ -486,12 +352,12 @@ class Pool:
             process.kill("abandoned")
         self._see_off(process)
 
-    def _see_off(self, process: _Process) -> None:
+    def _see_off(self, process: Process) -> None:
         task = asyncio.create_task(process.leave())
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _start(self) -> _Process:
+    async def _start(self) -> Process:
         """A new worker that has confined itself. Raises WorkerDied("start") when the machine has no room for one."""
         settings = self._settings
         wanted = {
@@ -509,12 +375,12 @@ class Pool:
             log.warning("worker start failed", error=str(error))
             self._exits["start"] = self._exits.get("start", 0) + 1
             raise WorkerDied("start") from error
-        process = _Process(child)
+        process = Process(child)
         process.widen()
         self._started += 1
         try:
             async with asyncio.timeout(START_SECONDS):
-                hello = await process.receive_reply(_Parts())
+                hello = await process.receive_reply(Parts())
             if not isinstance(hello, frames.Hello):
                 raise WorkerDied("protocol")
         except (TimeoutError, WorkerDied) as error:
@@ -531,9 +397,9 @@ class Pool:
         self.confined = hello.confined
         return process
 
-    async def _watch(self, process: _Process) -> None:
+    async def _watch(self, process: Process) -> None:
         """Kills a worker whose resident memory passes its ceiling (the address space limit is looser)."""
-        while (resident := _resident_bytes(process.child.pid)) is not None:
+        while (resident := resident_bytes(process.child.pid)) is not None:
             if resident > self._settings.memory_bytes:
                 process.kill("memory")
             await asyncio.sleep(WATCH_SECONDS)
@@ -560,15 +426,7 @@ async def _until_death(receiver: asyncio.Task[frames.Reply]) -> AsyncIterator[No
             raise
 
 
-def _resident_bytes(pid: int) -> int | None:
-    """Resident memory of another process; None once it has gone."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return None
-
-
-def _member(member: frames.MemberRead, parts: _Parts) -> MemberOutcome:
+def _member(member: frames.MemberRead, parts: Parts) -> MemberOutcome:
     if member.read is None:
         return MemberOutcome(None, member.code, member.detail)
     return MemberOutcome(LayerOutcome(member.read, parts.sections(member.name)))

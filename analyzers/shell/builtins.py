@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from analyzers.facts import Kind
-from analyzers.shell.commands import BASH_WORDS, BUILTINS, absolute
+from analyzers.shell.commands import BASH_WORDS, absolute
 from analyzers.shell.models import echo, printf
+from analyzers.shell.names import BUILTINS
 from analyzers.shell.outcomes import Break, Continue, Ended, Failed, Over, Return
-from analyzers.shell.state import Blame, Field, Gap, Value, Variable, Writes
+from analyzers.shell.state import Blame, Field, Gap, Value, Variable
 from analyzers.shell.tree import Assignment, Dialect, Literal, Simple, Word
 
 if TYPE_CHECKING:
     from analyzers.shell.walk import Walk
 
-ANYWHERE = Writes(anywhere=True)
 _KEYWORDS = frozenset(b"if then else elif fi do done case esac while until for { } ! in".split())
 _SET_OPTIONS = {b"errexit": b"e", b"nounset": b"u"}
 _NOTHING_TO_SAY = frozenset(
@@ -91,6 +91,7 @@ def _exec(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     if rest[:1] == [b"--"] and walk.dialect is Dialect.DASH:
         rest = rest[1:]
     if not rest:
+        walk.silence(command.redirects)
         return 0
     if rest[0] is Gap.MANY:
         raise walk.lost("which program it runs cannot be foretold")
@@ -279,7 +280,7 @@ def _cd(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     else:
         line, code = walk.speaker.at(walk.line, b"cd") + b"can't cd to " + target + b": " + words_of, 2
     state.blame = Blame((line,), code, "shell.directory-absent", target, found.path, walk.line)
-    state.status = code
+    walk.complain(state.blame, (), command.redirects, tested=walk.tested)
     return code
 
 
@@ -300,7 +301,7 @@ def _source(walk: Walk, fields: list[Field], command: Simple) -> int | None:
         wanted = path
     found = walk.place.rootfs.resolve(wanted, cwd=state.cwd, creds=walk.creds) if wanted else None
     if found is None or found.node is None:
-        return _cannot_source(walk, path, found.unknown if found is not None else False)
+        return _cannot_source(walk, path, command, unknown=found.unknown if found is not None else False)
     text = walk.place.rootfs.script(found.node) if found.node.entry.size else b""
     if text is None or state.writes.may_hold(b"/" + found.node.path):
         raise walk.lost(f"the text of {wanted.decode(errors='replace')} is not known")
@@ -316,24 +317,25 @@ def _source(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     return status
 
 
-def _cannot_source(walk: Walk, path: bytes, unknown: bool) -> int | None:
+def _cannot_source(walk: Walk, path: bytes, command: Simple, *, unknown: bool) -> int | None:
     state = walk.state
     if unknown or state.cwd is None or state.writes.may_hold(absolute(path, state.cwd)):
         raise walk.lost(f"{path.decode(errors='replace')} is not in the image; an earlier command may make it")
-    command = b"." if walk.dialect is not Dialect.BASH else b""
-    said = walk.speaker.at(walk.line, command) + path
+    name = b"." if walk.dialect is not Dialect.BASH else b""
+    said = walk.speaker.at(walk.line, name) + path
     if walk.dialect is Dialect.BASH:
         line, code = said + b": No such file or directory", 1
     elif b"/" not in path:
         line, code = said + b": not found", 2
     elif walk.dialect is Dialect.DASH:
-        line, code = walk.speaker.at(walk.line, command) + b"cannot open " + path + b": No such file", 2
+        line, code = walk.speaker.at(walk.line, name) + b"cannot open " + path + b": No such file", 2
     else:
-        line, code = walk.speaker.at(walk.line, command) + b"can't open '" + path + b"': No such file or directory", 2
+        line, code = walk.speaker.at(walk.line, name) + b"can't open '" + path + b"': No such file or directory", 2
     blame = Blame((line,), code, "shell.file-absent", path, b"", walk.line)
     if walk.dialect is not Dialect.BASH:
         raise Over(Failed(walk.file, blame))
-    state.blame, state.status = blame, code
+    state.blame = blame
+    walk.complain(blame, (), command.redirects, tested=walk.tested)
     return code
 
 

@@ -159,7 +159,7 @@ class Expander:
                 yield _Piece(Gap.ONE, True)
 
     def _parameter(self, part: Parameter) -> Iterable[_Piece]:
-        if part.name in (b"@", b"*") or part.index in (b"@", b"*"):
+        if part.name in (b"@", b"*") or part.subscript in (b"@", b"*"):
             values = self._list(part)
             if part.operator == b"length":
                 yield _Piece(Gap.ONE if Gap.MANY in values else str(len(values)).encode(), part.quoted)
@@ -177,7 +177,7 @@ class Expander:
             elif part.operator:
                 yield _Piece(Gap.MANY, False)
                 return
-            star = part.name == b"*" or part.index == b"*"
+            star = part.name == b"*" or part.subscript == b"*"
             yield from self._each(values, part.quoted, star)
             return
         yield from self._one(part)
@@ -243,11 +243,13 @@ class Expander:
         special_value = self._walk.special(name)
         value = self._walk.state.get(name) if special_value is None else special_value
         if isinstance(value, tuple):
-            index = int(part.index) if part.index.isdigit() and len(part.index) < 6 else 0 if not part.index else -1
+            index = (
+                int(part.subscript) if part.subscript.isdigit() and len(part.subscript) < 6 else 0 if not part.subscript else -1
+            )
             if Gap.MANY in value or index < 0:
                 return Gap.ONE
             return value[index] if index < len(value) else None
-        return value if part.index in (b"", b"0") else Gap.ONE
+        return value if part.subscript in (b"", b"0") else Gap.ONE
 
     def _changed(self, part: Parameter, value: Field) -> Field:
         operator = part.operator

@@ -15,7 +15,14 @@ from analyzers.shell.state import Field, Gap
 if TYPE_CHECKING:
     from analyzers.shell.walk import Walk
 
-_MACHINES = {"amd64": b"x86_64", "arm64": b"aarch64", "386": b"i686", "ppc64le": b"ppc64le", "s390x": b"s390x", "riscv64": b"riscv64"}
+_MACHINES = {
+    "amd64": b"x86_64",
+    "arm64": b"aarch64",
+    "386": b"i686",
+    "ppc64le": b"ppc64le",
+    "s390x": b"s390x",
+    "riscv64": b"riscv64",
+}
 _SILENT = frozenset(b"chmod chown chgrp mkdir rm cp mv ln touch sleep install rmdir sed find mkfifo tee truncate".split())
 _DIRECTIVE = re.compile(rb"%%|%s|\\n|\\t|\\|%")
 

@@ -15,6 +15,8 @@ class Missing(NamedTuple):
     line: int
     blame: Blame
     steps: tuple[Step, ...] = ()
+    tested: bool = False
+    """The script asks whether it could be run."""
 
 
 class Failed(NamedTuple):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-_CLASSES = {
+_CLASSES: dict[bytes, Callable[[int], bool]] = {
     b"alnum": lambda char: chr(char).isalnum() and char < 128,
     b"alpha": lambda char: chr(char).isalpha() and char < 128,
     b"blank": lambda char: char in b" \t",

@@ -73,6 +73,9 @@ class Writes:
         return Writes(self.paths | other.paths, anywhere=self.anywhere or other.anywhere)
 
 
+ANYWHERE = Writes(anywhere=True)
+
+
 class State:
     """One moment. Copied where ways part, merged where they meet again."""
 

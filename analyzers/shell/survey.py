@@ -23,7 +23,8 @@ class Script(NamedTuple):
     file: str
     """Its path, for people."""
     positional: tuple[Field, ...]
-    line: int = 1
+    options: tuple[bytes, ...] = ()
+    """`-e`, `-u`, `+e`, `+u`."""
 
 
 class Survey(NamedTuple):
@@ -65,8 +66,14 @@ def _state(place: Surroundings, script: Script) -> State:
         name, equals, value = item.partition(b"=")
         if equals:
             variables[name] = Variable(value, True)
-    variables.setdefault(b"HOSTNAME", Variable(Gap.ONE, True))
-    return State(variables, script.positional, place.cwd)
+    variables[b"HOSTNAME"] = Variable(Gap.ONE, True)  # the engine's own choice
+    state = State(variables, script.positional, place.cwd)
+    for option in script.options:
+        if option.endswith(b"e"):
+            state.errexit = option.startswith(b"-")
+        else:
+            state.nounset = option.startswith(b"-")
+    return state
 
 
 def _walked(walk: Walk, script: Script) -> Outcome:

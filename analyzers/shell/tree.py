@@ -31,7 +31,7 @@ class Parameter(NamedTuple):
     """As written between name and word; `length` for `${#name}`, `?` with an unknown word for what is not understood."""
     word: Word = ()
     quoted: bool = False
-    index: bytes = b""
+    subscript: bytes = b""
     """What stands in brackets behind the name of an array."""
 
 

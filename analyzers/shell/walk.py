@@ -7,6 +7,7 @@ otherwise the whole walk is made once for every way (`survey`). What is not unde
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+
 import msgspec
 
 from analyzers.accounts import Credentials
@@ -15,14 +16,16 @@ from analyzers.finding import Step
 from analyzers.handover.place import Surroundings
 from analyzers.kernel import Execution
 from analyzers.shell import builtins
-from analyzers.shell.commands import BUILTINS, BUSYBOX_APPLETS, Speaker, absolute, candidates, refusal, seek, written
-from analyzers.shell.conditions import Malformed, Truth, binary, evaluate, negated, searched
+from analyzers.shell.commands import Speaker, absolute, candidates, refusal, seek, written
+from analyzers.shell.conditions import Malformed, Truth, evaluate
+from analyzers.shell.double_test import DoubleTest
 from analyzers.shell.expansion import Expander
 from analyzers.shell.models import model
+from analyzers.shell.names import BUILTINS, BUSYBOX_APPLETS
 from analyzers.shell.outcomes import Break, Continue, Ended, Failed, GaveUp, Lost, Missing, NotQuiet, Over, Return, Stays
 from analyzers.shell.parser import Parser
 from analyzers.shell.patterns import compiled, matches
-from analyzers.shell.state import Blame, Field, Gap, Launched, State, Value, Variable
+from analyzers.shell.state import ANYWHERE, Blame, Field, Gap, Launched, State, Value, Variable, Writes
 from analyzers.shell.tree import (
     AndOr,
     Assignment,
@@ -94,6 +97,10 @@ class Walk:
         self._choices = choices
         self._taken = 0
         self._weak = 0
+        """In a branch that may or may not be taken."""
+        self._children = 0
+        """In a process of its own."""
+        self._silent = 0
         self._tested = 0
         self._nesting = 0
         self._depth = 0
@@ -124,6 +131,15 @@ class Walk:
         except Unparsable as error:
             self.line = error.line
             raise self.lost(error.why) from None
+
+    @property
+    def tested(self) -> bool:
+        """Whether the script asks for the status of what it runs now."""
+        return self._tested > 0
+
+    def silence(self, redirects: Sequence[Redirect]) -> None:
+        """From now on nothing is seen of the error output, or it is seen elsewhere."""
+        self._silent += _silenced(redirects)
 
     @property
     def file(self) -> str:
@@ -217,7 +233,8 @@ class Walk:
 
     def _set(self, status: int | None) -> None:
         self.state.status = status
-        if status == 0:
+        blame = self.state.blame
+        if blame is not None and blame.exit_code != status:
             self.state.blame = None
 
     def fail_here(self, status: int) -> None:
@@ -261,7 +278,7 @@ class Walk:
         except NotQuiet:
             self.state = before
             del self.missing[found:]
-            if self._weak:
+            if self._weak or self._children:
                 raise
             return branches[self.choose(len(branches))]()
         if not kept:
@@ -279,12 +296,12 @@ class Walk:
 
     def in_child(self, action: Callable[[], int | None], *, waits: bool = True, piped: bool = False) -> int | None:
         """In a process of its own: what it learns is forgotten, what it may write is not."""
-        outer = self.state
+        outer, found = self.state, len(self.missing)
         saved = (len(self._sinks), len(self.locals), self.line, self._file)
         self.state = outer.copy()
         if piped:
             self._sinks.append([])
-        self._weak += 1
+        self._children += 1
         status: int | None = None
         blame: Blame | None = None
         writes = None
@@ -298,15 +315,16 @@ class Walk:
             elif isinstance(outcome, GaveUp | Ended):
                 status = outcome.status
             elif isinstance(outcome, Lost):
-                writes = builtins.ANYWHERE
+                writes = ANYWHERE
         except Return as way:
             status = way.status
         except NotQuiet:
-            writes = builtins.ANYWHERE
+            del self.missing[found:]
+            writes = ANYWHERE
         except Break:
             status = 0
         finally:
-            self._weak -= 1
+            self._children -= 1
             inner, self.state = self.state, outer
             self._restore(saved)
         outer.writes = outer.writes | inner.writes if writes is None else outer.writes | writes
@@ -411,10 +429,19 @@ class Walk:
 
     def _command(self, command: Command) -> int | None:
         self.line = command.line
+        if isinstance(command, Pipeline | Function) or not command.redirects:
+            return self._kind(command)
+        self.redirected(command.redirects)
+        silent = _silenced(command.redirects)
+        self._silent += silent
+        try:
+            return self._kind(command)
+        finally:
+            self._silent -= silent
+
+    def _kind(self, command: Command) -> int | None:
         if not isinstance(command, Simple | Function):
             self.state.last = None
-        if not isinstance(command, Pipeline | Function) and command.redirects:
-            self.redirected(command.redirects)
         match command:
             case Simple():
                 return self._simple(command)
@@ -499,19 +526,7 @@ class Walk:
 
     def _double_test(self, command: Test) -> Truth:
         """`[[ ]]` with one comparison; `&&`, `||` and parentheses over them."""
-        return _Double(self, command.items).result()
-
-    def pattern_test(self, left: Field, operator: Field, right: Word) -> Truth:
-        """One comparison of `[[ ]]`."""
-        if operator in (b"=", b"==", b"!="):
-            chunks = self.expander.chunks(right)
-            if chunks is None or isinstance(left, Gap):
-                return None
-            equal = matches(compiled(chunks), left)
-            return equal is (operator != b"!=")
-        if operator == b"=~":
-            return searched(left, self.expander.value(right))
-        return binary(left, operator, self.expander.value(right))
+        return DoubleTest(self, command.items).result()
 
     # -- loops --
 
@@ -583,9 +598,9 @@ class Walk:
                 continue
             target = self.expander.value(redirect.target)
             if isinstance(target, Gap) or self.state.cwd is None:
-                self.state.writes = self.state.writes | builtins.ANYWHERE
+                self.state.writes = self.state.writes | ANYWHERE
             elif not target.startswith((b"/dev/", b"/proc/")):
-                self.state.writes = self.state.writes | builtins.Writes((absolute(target, self.state.cwd),))
+                self.state.writes = self.state.writes | Writes((absolute(target, self.state.cwd),))
 
     def _simple(self, command: Simple) -> int | None:
         words = [word for word in command.words if not isinstance(word, Assignment)]
@@ -616,7 +631,7 @@ class Walk:
 
     def _unknown_command(self, fields: Sequence[Field]) -> int | None:
         """Nobody knows which program is run, and whether it is a function or a builtin that ends the script."""
-        self.state.writes = self.state.writes | builtins.ANYWHERE
+        self.state.writes = self.state.writes | ANYWHERE
         self.say(Gap.ONE, ())
         self.state.last = None
         self._set(None)
@@ -733,16 +748,25 @@ class Walk:
         blame = Blame(lines, code, rule, name, done.subject, self.line)
         if not sought.certain:
             if replacing:
-                raise Over(Lost(self._file, self.line, f"{name.decode(errors='replace')} is not in the image; an earlier command may make it"))
+                raise Over(
+                    Lost(
+                        self._file,
+                        self.line,
+                        f"{name.decode(errors='replace')} is not in the image; an earlier command may make it",
+                    )
+                )
             return None
-        quiet = any(each.descriptor == 2 or each.operator in (b"&>", b"&>>") for each in redirects)
-        if not quiet and not self._weak and (not self._tested or replacing):
-            self.missing.append(Missing(self._file, self.line, blame, (sought.step, *done.steps)))
+        self.complain(blame, (sought.step, *done.steps), redirects, tested=bool(self._tested) and not replacing)
         if replacing:
             raise Over(Failed(self._file, blame, (sought.step, *done.steps)))
         self.state.blame = blame
         self.state.status = code
         return code
+
+    def complain(self, blame: Blame, steps: tuple[Step, ...], redirects: Sequence[Redirect], *, tested: bool) -> None:
+        """The shell says on its error output why something cannot be done, where that is still seen and certain to come."""
+        if not self._weak and not self._silent and not _silenced(redirects):
+            self.missing.append(Missing(self._file, self.line, blame, steps, tested))
 
     def _applet(self, fields: Sequence[Field], redirects: Sequence[Redirect]) -> int | None:
         """What this BusyBox may have inside."""
@@ -761,87 +785,10 @@ class Walk:
         return Launched(executed, env, self.state.cwd or b"/", self.line, whole, replaces)
 
 
+def _silenced(redirects: Sequence[Redirect]) -> bool:
+    return any(each.descriptor == 2 or each.operator in (b"&>", b"&>>") for each in redirects)
+
+
 def _substitutes(assignment: Assignment) -> bool:
     value = assignment.value
     return bool(value) and not assignment.array and any(not isinstance(part, Literal) for part in value or ())
-
-
-class _Double:
-    """The grammar of `[[ ]]`."""
-
-    def __init__(self, walk: Walk, items: Sequence[Word | bytes]) -> None:
-        self._walk = walk
-        self._items = items
-        self._at = 0
-        self._depth = 0
-
-    def result(self) -> Truth:
-        truth = self._either()
-        if self._at < len(self._items):
-            raise self._walk.lost("a condition that is not understood")
-        return truth
-
-    def _next(self) -> Word | bytes | None:
-        return self._items[self._at] if self._at < len(self._items) else None
-
-    def _take(self, wanted: bytes) -> bool:
-        if self._next() != wanted:
-            return False
-        self._at += 1
-        return True
-
-    def _either(self) -> Truth:
-        truth = self._both()
-        while self._take(b"||"):
-            right = self._both()
-            truth = True if True in (truth, right) else None if None in (truth, right) else False
-        return truth
-
-    def _both(self) -> Truth:
-        truth = self._one()
-        while self._take(b"&&"):
-            right = self._one()
-            truth = False if False in (truth, right) else None if None in (truth, right) else True
-        return truth
-
-    def _one(self) -> Truth:
-        self._depth += 1
-        first = self._next()
-        if first is None or self._depth > 200:
-            raise self._walk.lost("a condition that is not understood")
-        self._at += 1
-        if first == b"(":
-            truth = self._either()
-            if not self._take(b")"):
-                raise self._walk.lost("a condition that is not understood")
-            return truth
-        if isinstance(first, bytes):
-            raise self._walk.lost("a condition that is not understood")
-        if unquoted(first) == b"!":
-            return negated(self._one())
-        return self._primary(first)
-
-    def _primary(self, first: Word) -> Truth:
-        expander = self._walk.expander
-        operator = self._next()
-        plain = unquoted(first)
-        text = unquoted(operator) if isinstance(operator, tuple) else operator
-        if plain is not None and plain.startswith(b"-") and len(plain) == 2 and isinstance(operator, tuple):
-            self._at += 1
-            return self._unary(plain, expander.value(operator))
-        if text in (b"=", b"==", b"!=", b"=~", b"<", b">") or (text or b"").startswith(b"-"):
-            right = self._items[self._at + 1] if self._at + 1 < len(self._items) else None
-            if not isinstance(right, tuple):
-                raise self._walk.lost("a condition that is not understood")
-            self._at += 2
-            return self._walk.pattern_test(expander.value(first), text or b"", right)
-        value = expander.value(first)
-        return None if isinstance(value, Gap) else bool(value)
-
-    def _unary(self, operator: bytes, operand: Field) -> Truth:
-        if operator == b"-v" and isinstance(operand, bytes):
-            return self._walk.state.get(operand) is not None
-        try:
-            return evaluate((operator, operand), self._walk.ask_file)
-        except Malformed:
-            return None

@@ -9,11 +9,12 @@ either single blobs or a whole archive, in any order, and the same layer may arr
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Collection
-from typing import Protocol
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from analyzers.errors import EnoentError
 from analyzers.oci import ImageConfig, Platform
 
 
@@ -75,6 +76,13 @@ class ImageSource(msgspec.Struct, frozen=True):
     compressed_bytes: int = 0
 
 
+class LostImage(NamedTuple):
+    """One platform of a name that cannot be had, while others can: a mirror without that child, a manifest that is refused."""
+
+    platform: Platform
+    error: EnoentError
+
+
 class LayerSink(Protocol):
     """Takes layer bytes; implemented by pipeline.py. Bytes go straight to a worker."""
 
@@ -97,8 +105,10 @@ class Source(Protocol):
         Raises SourceError when contact is lost; the caller starts it again with growing pauses.
         """
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
-        """The images behind a sighting, for those platforms (empty: all). Raises SourceError, NotAnImage, Rejected."""
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> Sequence[ImageSource | LostImage]:
+        """The images behind a sighting, for those platforms (empty: all). Raises SourceError, NotAnImage, Rejected where there
+        is none at all, and where trying again may help.
+        """
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         """Gives the wanted layers (indexes) to the sink, in any order."""

@@ -14,7 +14,7 @@ from analyzers.errors import Rejected
 from analyzers.oci import Descriptor, Digest, Index, Platform, load_json, parse_config, parse_manifest
 from service.blobs import collect, file_chunks, verified
 from service.errors import SourceError
-from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, Sighting
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, LostImage, Sighting
 from service.sources.manifests import images_of, sha256
 
 DOCUMENT_BYTES = 8 << 20
@@ -58,7 +58,7 @@ class ArchiveSource:
             self._archive = await self._index_archive(file_chunks(self._path))
         return self._archive
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         archive = await self._opened()
         if "manifest.json" in archive.documents:
             images = self._docker_images(sighting, archive)
@@ -75,7 +75,7 @@ class ArchiveSource:
             raise SourceError(f"{self._path} has no image for that platform", temporary=False, code="no-such-platform")
         return wanted
 
-    def _docker_images(self, sighting: Sighting, archive: Archive) -> list[ImageSource]:
+    def _docker_images(self, sighting: Sighting, archive: Archive) -> list[ImageSource | LostImage]:
         rows = load_json(archive.documents["manifest.json"], DOCUMENT_BYTES)
         if not isinstance(rows, list):
             raise Rejected("bad-json", "manifest.json is not a list")
@@ -97,7 +97,9 @@ class ArchiveSource:
         )
         return ImageSource(sighting, config.platform, "", sha256(body), body, config, layers)
 
-    async def _oci_images(self, sighting: Sighting, archive: Archive, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def _oci_images(
+        self, sighting: Sighting, archive: Archive, platforms: Collection[Platform]
+    ) -> list[ImageSource | LostImage]:
         async def manifest(digest: str) -> tuple[bytes, str]:
             return await collect(self._blob(archive, digest), DOCUMENT_BYTES), ""
 

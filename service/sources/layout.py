@@ -17,7 +17,7 @@ from analyzers.oci import Descriptor, Digest, Index, Platform, is_attestation, p
 from service.blobs import collect, file_chunks, verified
 from service.errors import SourceError
 from service.registry.reference import is_tag, parse_image_name
-from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LostImage, Sighting
 from service.sources.manifests import images_of
 from service.sources.settings import LayoutSettings
 
@@ -118,7 +118,7 @@ class LayoutSource:
         nested = self._root / sighting.repository
         return nested if (nested / "index.json").is_file() else self._root
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         folder = self._folder(sighting)
         digest = sighting.digest or await self._digest_of_tag(folder, sighting.tag)
 

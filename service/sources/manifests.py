@@ -24,7 +24,7 @@ from analyzers.oci import (
     parse_manifest,
 )
 from service.errors import NotAnImage, SourceError
-from service.sources import ImageSource, LayerSource, Sighting
+from service.sources import ImageSource, LayerSource, LostImage, Sighting
 
 INDEX_DEPTH = 4
 FetchManifest = Callable[[str], Awaitable[tuple[bytes, str]]]
@@ -46,12 +46,15 @@ async def images_of(
     fetch_config: FetchConfig,
     *,
     absent_ok: bool = False,
-) -> list[ImageSource]:
+) -> list[ImageSource | LostImage]:
     """Every image behind these bytes, for those platforms (none named: all). Raises Rejected, NotAnImage, SourceError.
+
+    One platform that is refused or not there is told beside the others; where nothing is left, its error is raised.
 
     `absent_ok`: children of an index that the source does not have are passed over (layouts, pulls of one platform).
     """
     found: list[ImageSource] = []
+    lost: list[LostImage] = []
     seen: set[str] = set()
     artifacts: list[NotAnImage] = []
     foreign: set[Platform] = set()
@@ -93,18 +96,24 @@ async def images_of(
                 continue
             try:
                 document, stated = await fetch_manifest(child.digest)
+                await walk(document, stated or child.media_type, depth + 1)
             except SourceError as error:
-                if not absent_ok or error.code != "not-found":
+                if absent_ok and error.code == "not-found":
+                    absent.append(error)
+                elif error.temporary:
                     raise
-                absent.append(error)
-                continue
-            await walk(document, stated or child.media_type, depth + 1)
+                else:
+                    lost.append(LostImage(child.platform or Platform(), error))
+            except Rejected as error:
+                if error.code == "manifest-too-large":
+                    raise  # the bounds are those of the whole
+                lost.append(LostImage(child.platform or Platform(), error))
 
     await walk(body, content_type, 0)
     if found:
-        return found
-    if absent or artifacts:
-        raise (*absent, *artifacts)[0]
+        return [*found, *lost]
+    if lost or absent or artifacts:
+        raise (*(each.error for each in lost), *absent, *artifacts)[0]
     if foreign and not others:
         raise Rejected("unsupported", f"only images for {', '.join(sorted(map(str, foreign)))[:200]}")
     if not platforms:

@@ -19,7 +19,7 @@ from service.errors import SettingsError, SourceError
 from service.outbound import Outbound
 from service.registry.client import MANIFEST_BYTES, TRIES, RegistryClient
 from service.registry.credentials import Credentials, credentials_for
-from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, Sighting
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LostImage, Sighting
 from service.sources.manifests import images_of
 from service.sources.settings import RegistrySettings
 
@@ -99,7 +99,7 @@ class RegistrySource:
         log.warning("tag look failed", source=self.name, repository=repository, tag=tag, error=str(error))
         return ImageEvent(EventKind.LISTED_PARTIALLY)
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         client, repository = self._client, sighting.repository
 
         async def manifest(digest: str) -> tuple[bytes, str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+from analyzers import rules
 from analyzers.finding import Reason, Severity
 from analyzers.rules import RULES, Rule
 
@@ -32,7 +35,13 @@ def test_every_rule_id_in_the_code_is_in_the_table() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
                 used.add(node.value)
     assert used
+    assert used
     assert used <= RULES.keys()
+
+
+def test_no_two_rules_have_one_id() -> None:
+    tables = [importlib.import_module(f"analyzers.rules.{module.name}") for module in pkgutil.iter_modules(rules.__path__)]
+    assert sum(len(module.TABLE) for module in tables if hasattr(module, "TABLE")) == len(RULES)
 
 
 def test_only_fatal_rules_carry_a_reason_of_their_own() -> None:

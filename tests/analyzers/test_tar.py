@@ -9,7 +9,9 @@ import pytest
 
 from analyzers.errors import Rejected
 from analyzers.limits import Limits
-from analyzers.tar import Member, TarReader, numeric, parse_pax, xattr
+from analyzers.tar import TarReader
+from analyzers.tar.fields import numeric, parse_pax
+from analyzers.tar.members import Member, xattr
 from tests.make.tars import (
     BLOCK,
     END,

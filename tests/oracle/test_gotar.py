@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from analyzers.errors import Rejected
-from analyzers.tar import Member, TarReader, xattr
+from analyzers.tar import TarReader
+from analyzers.tar.members import Member, xattr
 from tests.make.tars import (
     END,
     GNU,

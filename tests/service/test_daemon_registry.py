@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from service.database import FILE_NAME
@@ -65,6 +66,18 @@ def test_a_push_is_detected_judged_exported_and_a_deleted_tag_leaves(registry: R
         daemon.until(lambda: [item["tag"] for item in daemon.images()] == ["2"])
         assert daemon.total("enoent_image_info", repository=repository, tag="1") is None
         assert daemon.total("enoent_source_up", source=registry.host) == 1
+
+
+def test_a_platform_that_a_mirror_lacks_is_told_beside_the_verdict_of_the_others(registry: Registry, tmp_path: Path) -> None:
+    repository = "mirror/app"
+    other = msgspec.structs.replace(image("arm"), platform="linux/arm64")
+    registry.push(f"{repository}:1", [image("amd"), other])
+    registry.delete(repository, sha256(manifest_of(other)[0]))
+    with live(tmp_path, watching(registry, repositories=[repository])) as daemon:
+        daemon.until(lambda: len(daemon.images()) == 2)
+        rows = {item["platform"]: item for item in daemon.images()}
+        assert rows["linux/amd64"]["message"] == "exec /bin/run: no such file or directory"
+        assert rows["linux/arm64"]["outcome"] == "not-found"
 
 
 def test_two_hundred_tags_that_share_layers_cost_each_layer_once_and_a_restart_costs_nothing(

@@ -137,6 +137,8 @@ async def test_a_failed_try_does_not_take_away_a_verdict_that_is_there(parts: Pa
         (NotAnImage("an artifact of type signature, not an image"), "not-an-image", False),
         (Rejected("ambiguous-manifest", "two keys"), "ambiguous-manifest", False),
         (SourceError("no image for linux/s390x", temporary=False, code="no-such-platform"), "no-such-platform", False),
+        (SourceError("3 bytes, not 5", temporary=False, code="size-mismatch"), "size-mismatch", False),
+        (SourceError("longer than 3 bytes", code="size-mismatch"), "size-mismatch", True),
         (SourceError("refuses these credentials", temporary=False, code="unauthorized"), "unauthorized", True),
         (SourceError("429", code="rate-limited", retry_after=5.0), "rate-limited", True),
         (RuntimeError("a defect"), "defect", False),

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from analyzers.errors import Rejected
-from service.errors import NotAnImage
-from service.sources import Sighting
+from service.errors import NotAnImage, SourceError
+from service.sources import ImageSource, LostImage, Sighting
 from tests.fakes.registry import FakeRegistry, serving
 from tests.make.images import CONFIG, INDEX, MANIFEST, Image, index_of, manifest_of
 from tests.make.layers import sha256, tar_of
@@ -132,4 +132,29 @@ async def test_h047_indexes_are_walked_four_deep_and_a_thousand_wide_and_no_furt
     indexes = [json.dumps({"manifests": empty[start : start + 100]}).encode() for start in range(0, 2000, 100)]
     with pytest.raises(Rejected, match="1000 manifests"):
         await source.resolve(put_index(fake, [child(fake, each, INDEX) for each in indexes]), ())
+    await source.close()
+
+
+async def test_a_child_that_a_mirror_lacks_or_that_is_refused_does_not_take_the_other_platforms_with_it(
+    fake: FakeRegistry,
+) -> None:
+    good = manifest_of(image("a"))[0]
+    fake.push("a:x", image("a"))
+    absent = {
+        "mediaType": MANIFEST,
+        "digest": sha256(b"elsewhere"),
+        "size": 9,
+        "platform": {"os": "linux", "architecture": "arm64"},
+    }
+    broken = child(fake, b"{", platform={"os": "linux", "architecture": "s390x"})
+    there = child(fake, good, platform={"os": "linux", "architecture": "amd64"})
+    source = source_at(fake.host)
+    found = await source.resolve(put_index(fake, [absent, broken, there]), ())
+    assert [each.manifest_digest for each in found if isinstance(each, ImageSource)] == [sha256(good)]
+    lost = {str(each.platform): each.error for each in found if isinstance(each, LostImage)}
+    assert set(lost) == {"linux/arm64", "linux/s390x"}
+    assert "404" in str(lost["linux/arm64"])
+    assert isinstance(lost["linux/s390x"], Rejected)
+    with pytest.raises(SourceError, match="404"):
+        await source.resolve(put_index(fake, [absent]), ())
     await source.close()

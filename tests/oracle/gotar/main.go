@@ -1,4 +1,4 @@
-// Lists tar streams as Go's archive/tar reads them, for comparison with analyzers/tar.py.
+// Lists tar streams as Go's archive/tar reads them, for comparison with analyzers/tar.
 //
 // Input: any number of (8-byte little-endian length, tar bytes). Output: one JSON line a tar, with every
 // member's fields as hexadecimal text or numbers, and whether the reader ended with an error. Content is read,
