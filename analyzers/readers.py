@@ -53,7 +53,7 @@ def wants_script(path: bytes, head: bytes) -> bool:
     """Scripts of the shells that are followed, and files that such scripts usually read, whose first line says nothing."""
     if head[:2] == b"#!":
         words = head[2:].split(b"\n", 1)[0].split()
-        return bool(words) and any(word.rpartition(b"/")[2] in _SHELLS for word in words[:3])
+        return bool(words) and any(word.rpartition(b"/")[2] in _SHELLS or word == b"-S" for word in words[:3])
     return path.endswith(SCRIPT_ENDINGS) or path.startswith(SOURCED_FOLDERS)
 
 

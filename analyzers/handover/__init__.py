@@ -18,7 +18,7 @@ __all__ = ["MAX_HANDOVERS", "Following", "Refusal", "Remark", "Surroundings", "h
 
 MAX_HANDOVERS = 8
 
-Follow = Callable[[Surroundings, Execution, str], Execution | Following | Refusal | None]
+Follow = Callable[[Surroundings, Execution, str], Following | Refusal | None]
 """What a program does first: execute another, refuse, or (None) nothing that is known. The last argument is the family of its
 C library, as far as that is known.
 """
@@ -33,15 +33,15 @@ class Program(NamedTuple):
     follow: Follow
 
 
-def _env(place: Surroundings, executed: Execution, family: str) -> Execution | Following | Refusal | None:
+def _env(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     return Env(place, executed, musl=family == "musl", busybox=False).run()
 
 
-def _busybox_env(place: Surroundings, executed: Execution, family: str) -> Execution | Following | Refusal | None:
+def _busybox_env(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     return Env(place, executed, musl=family == "musl", busybox=True).run()
 
 
-def _shell(place: Surroundings, executed: Execution, family: str) -> Execution | Following | Refusal | None:
+def _shell(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     name = b"" if executed.program is None else executed.program.path.rpartition(b"/")[2]
     return follow_shell(place, executed, name, MUSL_STRERROR if family == "musl" else STRERROR)
 
@@ -62,7 +62,7 @@ PROGRAMS = (
 )
 
 
-def hand_over(place: Surroundings, executed: Execution, family: str) -> Execution | Following | Refusal | None:
+def hand_over(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     """What the loaded program does first: execute another, refuse, or (None) nothing that is known.
 
     `family` is that of its C library, as far as that is known.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from analyzers.facts import Kind
 from analyzers.finding import Step, show
+from analyzers.handover.asked import Asked, dialect_of
+from analyzers.handover.asked import asked as asked_of
 from analyzers.handover.place import Following, Refusal, Remark, Surroundings
 from analyzers.kernel import Execution
 from analyzers.lookup import variable
@@ -20,23 +22,11 @@ if TYPE_CHECKING:
 _SHOWN_REMARKS = 20
 
 
-class _Asked(NamedTuple):
-    """What a shell's arguments ask for."""
-
-    path: bytes | None
-    text: bytes | None
-    zero: bytes
-    positional: tuple[bytes, ...]
-    options: tuple[bytes, ...] = ()
-    """Those that matter when a script is followed, as `set` takes them."""
-    unforeseen: str = ""
-
-
 def follow_shell(
     place: Surroundings, executed: Execution, shell: bytes, words: Mapping[str, bytes]
 ) -> Following | Refusal | None:
     """What the shell does first. None where it is asked for something that is no script."""
-    asked = _asked(executed.argv)
+    asked = asked_of(executed.argv)
     if asked is None:
         return None
     text = asked.text
@@ -64,14 +54,15 @@ def _not_followed(why: str) -> Following:
 
 
 def _follow(
-    place: Surroundings, executed: Execution, shell: bytes, asked: _Asked, text: bytes, file: str
+    place: Surroundings, executed: Execution, shell: bytes, asked: Asked, text: bytes, file: str
 ) -> Following | Refusal | None:
     # Only where there is a script to follow: most images have none, and the parser is not small.
     from analyzers.shell.commands import Speaker
     from analyzers.shell.survey import Script, survey
-    from analyzers.shell.tree import Dialect
 
-    dialect = {b"dash": Dialect.DASH, b"bash": Dialect.BASH}.get(shell, Dialect.ASH)
+    dialect = dialect_of(executed)
+    if dialect is None:
+        return None
     speaker = Speaker(dialect, asked.zero, asked.path is None)
     script = Script(text, file, asked.positional, asked.options)
     found = survey(place, speaker, executed.creds, script)
@@ -150,38 +141,3 @@ def _refused_by(shell: bytes, argv0: bytes, path: bytes, error: str, words: Mapp
     if shell == b"bash":
         return argv0 + b": " + path + b": " + words[error], 127 if error == "ENOENT" else 126
     return argv0 + b": can't open '" + path + b"': " + words[error], 2
-
-
-def _asked(argv: Sequence[bytes]) -> _Asked | None:
-    """The script or text that a shell is asked to run; None where it is asked for something else."""
-    words = list(argv[1:])
-    options: list[bytes] = []
-    takes_text = False
-    unforeseen = ""
-    while words and words[0].startswith((b"-", b"+")):
-        word = words.pop(0)
-        if word in (b"-", b"--"):
-            break
-        if word.startswith(b"--"):
-            if word not in (b"--norc", b"--noprofile", b"--posix"):
-                unforeseen = f"{show(word)} was asked for"
-            continue
-        takes_text = takes_text or b"c" in word
-        if any(letter in word[1:] for letter in b"li"):
-            unforeseen = "a login or interactive shell reads more than its script"
-        if any(letter in word[1:] for letter in b"sOn"):
-            return None
-        options += [word[:1] + bytes((letter,)) for letter in word[1:] if letter in b"eu"]
-        if b"o" in word[1:]:
-            if not words:
-                return None
-            name = words.pop(0)
-            options += [word[:1] + letter for wanted, letter in ((b"errexit", b"e"), (b"nounset", b"u")) if name == wanted]
-    if not words:
-        return None
-    if takes_text:
-        text = words.pop(0)
-        zero = words.pop(0) if words else argv[0]
-        return _Asked(None, text, zero, tuple(words), tuple(options), unforeseen)
-    path = words.pop(0)
-    return _Asked(path, None, path, tuple(words), tuple(options), unforeseen) if path else None

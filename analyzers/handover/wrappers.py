@@ -114,7 +114,6 @@ WRAPPERS: dict[bytes, Wrapper] = {
     b"nohup": Wrapper(_nohup),
     b"timeout": _TIMEOUT,
     b"stdbuf": Wrapper(_RUNS, b"", b"ioe", frozenset(), _words("--input --output --error")),
-    b"setsid": Wrapper(_EXECUTES, b"cw", b"", _words("--ctty --wait")),
     b"ionice": Wrapper(_EXECUTES, b"t", b"cn", _words("--ignore"), _words("--class --classdata")),
     b"s6-setuidgid": Wrapper(_s6, operands=1, user=True),
     b"su-exec": Wrapper(_plain(b""), operands=1, absent=1, denied=1, user=True),
@@ -123,7 +122,6 @@ _BUSYBOX = {
     b"nice": Wrapper(_busybox, b"", b"n"),
     b"nohup": Wrapper(_busybox),
     b"timeout": Wrapper(_busybox, b"", b"ks", operands=1),
-    b"setsid": Wrapper(_busybox, b"c"),
     b"ionice": Wrapper(_busybox, b"", b"cn"),
 }
 BUSYBOX_WRAPPERS = frozenset(_BUSYBOX)
@@ -200,7 +198,7 @@ def _credentials(place: Surroundings, executed: Execution, wrapper: Wrapper, ask
         return executed.creds
     creds = executed.creds
     for name, value in asked.options:
-        if name in (b"--reuid", b"--regid") and not creds.uid:
+        if name in (b"--reuid", b"--regid") and not executed.creds.uid:
             user = _user(place, show(value) if name == b"--reuid" else f"0:{show(value)}")
             if user.error:
                 return None

@@ -303,15 +303,18 @@ def _source(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     if found is None or found.node is None:
         return _cannot_source(walk, path, command, unknown=found.unknown if found is not None else False)
     text = walk.place.rootfs.script(found.node) if found.node.entry.size else b""
-    if text is None or state.writes.may_hold(b"/" + found.node.path):
+    if text is None or state.writes.names(b"/" + found.node.path):
         raise walk.lost(f"the text of {wanted.decode(errors='replace')} is not known")
-    outer = state.positional
+    outer, speaker = state.positional, walk.speaker
     if len(fields) > 2:
         state.positional = tuple(fields[2:])
+    walk.speaker = speaker._replace(sourced=wanted, text=False)
     try:
         status = walk.run_text(text, "/" + found.node.path.decode(errors="replace"))
     except Return as way:
         status = way.status
+    finally:
+        walk.speaker = speaker
     if len(fields) > 2:
         walk.state.positional = outer
     return status

@@ -101,17 +101,22 @@ class Speaker(NamedTuple):
     zero: bytes
     """`$0`."""
     text: bool
-    """It runs the text of `-c`: BusyBox's ash counts its lines from 0."""
+    """It runs the text of `-c`: BusyBox's ash counts its lines from 0, and names them only where a builtin complains."""
+    sourced: bytes = b""
+    """The file that is read by `.`, as it was named."""
 
     def at(self, line: int, command: bytes = b"") -> bytes:
         """The beginning of a complaint, of a builtin where `command` is given."""
+        if self.dialect is not Dialect.BASH:
+            command = command or self.sourced
         said = command + b": " if command else b""
         if self.dialect is Dialect.DASH:
             return self.zero + b": %d: " % line + said
         if self.dialect is Dialect.BASH:
-            return self.zero + b": line %d: " % line + said
-        number = line - self.text
-        return self.zero + b": " + said + (b"line %d: " % number if number or command else b"")
+            return (self.sourced or self.zero) + b": line %d: " % line + said
+        if self.text and not command:
+            return self.zero + b": "
+        return self.zero + b": " + said + b"line %d: " % (line - self.text)
 
 
 def refusal(speaker: Speaker, name: bytes, sought: Sought, line: int, *, replacing: bool) -> tuple[tuple[bytes, ...], int]:

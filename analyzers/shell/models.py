@@ -13,7 +13,7 @@ from analyzers.facts import Kind
 from analyzers.shell.state import Field, Gap
 
 if TYPE_CHECKING:
-    from analyzers.shell.walk import Walk
+    from analyzers.shell.launching import Launching
 
 _MACHINES = {
     "amd64": b"x86_64",
@@ -30,7 +30,7 @@ Answer = tuple["int | None", Field]
 _UNKNOWN: Answer = (None, Gap.ONE)
 
 
-def model(walk: Walk, name: bytes, arguments: Sequence[Field]) -> Answer:
+def model(walk: Launching, name: bytes, arguments: Sequence[Field]) -> Answer:
     """(exit status, standard output)."""
     if any(isinstance(each, Gap) for each in arguments):
         return (None, b"") if name in _SILENT else _UNKNOWN
@@ -99,7 +99,7 @@ def printf(words: Sequence[bytes]) -> Field:
     return Gap.ONE if failed or values else text
 
 
-def _identity(walk: Walk, words: Sequence[bytes]) -> Answer:
+def _identity(walk: Launching, words: Sequence[bytes]) -> Answer:
     text = b" ".join(words)
     if text in (b"-u", b"--user", b"-ur", b"-u -r"):
         return 0, str(walk.creds.uid).encode() + b"\n"
@@ -115,7 +115,7 @@ def _identity(walk: Walk, words: Sequence[bytes]) -> Answer:
     return _UNKNOWN
 
 
-def _passwd(walk: Walk) -> list[list[bytes]] | None:
+def _passwd(walk: Launching) -> list[list[bytes]] | None:
     if walk.state.writes.may_hold(b"/etc/passwd"):
         return None
     node = walk.place.rootfs.resolve(b"/etc/passwd").node
@@ -125,7 +125,7 @@ def _passwd(walk: Walk) -> list[list[bytes]] | None:
     return [fields for line in text.split(b"\n") if len(fields := line.split(b":")) >= 7]
 
 
-def _name(walk: Walk) -> Answer:
+def _name(walk: Launching) -> Answer:
     wanted = str(walk.creds.uid).encode()
     accounts = _passwd(walk)
     if accounts is None:
@@ -150,7 +150,7 @@ def _dirname(text: bytes) -> bytes:
     return head.rstrip(b"/") or b"/" if slash else b"."
 
 
-def _canonical(walk: Walk, name: bytes, words: Sequence[bytes]) -> Answer:
+def _canonical(walk: Launching, name: bytes, words: Sequence[bytes]) -> Answer:
     options = [each for each in words if each.startswith(b"-")]
     paths = [each for each in words if not each.startswith(b"-")]
     state = walk.state
@@ -162,14 +162,14 @@ def _canonical(walk: Walk, name: bytes, words: Sequence[bytes]) -> Answer:
     return (0, b"/" + found.path + b"\n") if found.node is not None else _UNKNOWN
 
 
-def _machine(walk: Walk, words: Sequence[bytes]) -> Answer:
+def _machine(walk: Launching, words: Sequence[bytes]) -> Answer:
     if words in ([], [b"-s"]):
         return 0, b"Linux\n"
     machine = _MACHINES.get(walk.place.architecture)
     return (0, machine + b"\n") if words in ([b"-m"], [b"-p"]) and machine is not None else _UNKNOWN
 
 
-def _content(walk: Walk, path: bytes) -> Answer:
+def _content(walk: Launching, path: bytes) -> Answer:
     state = walk.state
     if state.cwd is None or not path or state.writes.anywhere:
         return _UNKNOWN
@@ -180,7 +180,7 @@ def _content(walk: Walk, path: bytes) -> Answer:
     return (0, text) if text is not None and not state.writes.may_hold(b"/" + found.node.path) else _UNKNOWN
 
 
-def walk_which(walk: Walk, name: bytes) -> Answer:
+def walk_which(walk: Launching, name: bytes) -> Answer:
     """`which`: files on PATH only."""
     found = walk.find(name)
     if found is None:

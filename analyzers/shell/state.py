@@ -62,7 +62,11 @@ class Writes:
 
     def may_hold(self, path: bytes) -> bool:
         """Whether something may have been written at `path` (absolute), or above it."""
-        return self.anywhere or any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self.paths)
+        return self.anywhere or self.names(path)
+
+    def names(self, path: bytes) -> bool:
+        """Whether something is known to have been written at `path` or above it."""
+        return any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self.paths)
 
     def near(self, directory: bytes) -> bool:
         """Whether something may have been written in a directory."""

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from analyzers.accounts import Credentials
 from analyzers.handover.place import Surroundings
 from analyzers.shell.commands import Speaker
+from analyzers.shell.core import Budget
 from analyzers.shell.outcomes import Ended, Failed, GaveUp, Lost, Missing, Outcome, Over, Return, Stays
 from analyzers.shell.state import Field, Gap, Launched, State, Variable
-from analyzers.shell.walk import Budget, Walk
+from analyzers.shell.walk import Walk
 
 MAX_WAYS = 48
 """Walks through one script before it is given up."""
@@ -47,7 +48,7 @@ def survey(place: Surroundings, speaker: Speaker, creds: Credentials, script: Sc
     outcomes: list[Outcome] = []
     missing: list[tuple[Missing, ...]] = []
     for _ in range(MAX_WAYS):
-        walk = Walk(place, speaker, creds, _state(place, script), file=script.file, budget=budget, choices=choices)
+        walk = Walk(place, speaker, creds, first_state(place, script), file=script.file, budget=budget, choices=choices)
         outcomes.append(_walked(walk, script))
         missing.append(tuple(walk.missing))
         while choices and choices[-1][0] + 1 == choices[-1][1]:
@@ -60,7 +61,8 @@ def survey(place: Surroundings, speaker: Speaker, creds: Credentials, script: Sc
     return _together(outcomes, missing)
 
 
-def _state(place: Surroundings, script: Script) -> State:
+def first_state(place: Surroundings, script: Script) -> State:
+    """What a shell knows before its first command."""
     variables = {}
     for item in place.env:
         name, equals, value = item.partition(b"=")

@@ -142,8 +142,8 @@ class WordReader:
             self.at += 1
             if quoted:
                 return  # quotes within quotes of `${x:-"y"}` only end and begin what is quoted anyway
-            yield Literal(b"", True)
-            yield from self.double_quoted(0x22)
+            inner = list(self.double_quoted(0x22))
+            yield from inner or [Literal(b"", True)]
         elif char == 0x60:
             yield self._backquoted(quoted)
         else:
