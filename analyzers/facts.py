@@ -319,7 +319,8 @@ class LayerFacts:
     """
 
     __slots__ = (
-        "classes", "coverage", "diff_id", "elf", "entries", "heads", "jars", "notes", "opaques", "packages", "size_bytes",
+        "classes", "coverage", "diff_id", "elf", "entries", "heads", "jars", "notes", "opaques", "packages", "scripts",
+        "size_bytes",
         "symbols", "texts", "unread", "verified", "whiteouts",
     )  # fmt: skip
 
@@ -338,6 +339,7 @@ class LayerFacts:
         jars: dict[bytes, JarFacts] | None = None,
         classes: dict[bytes, bytes] | None = None,
         packages: dict[bytes, bytes] | None = None,
+        scripts: dict[bytes, bytes] | None = None,
         unread: tuple[Unread, ...] = (),
         notes: tuple[LayerNote, ...] = (),
         coverage: Coverage = Coverage.FULL,
@@ -366,6 +368,10 @@ class LayerFacts:
         """Bytes 4 to 7 of class files that lie outside jars, by path (jar_facts.class_version)."""
         self.packages = packages or {}
         """From the package databases: file name of a shared library to the package that brought it (packages.py)."""
+        self.scripts = scripts or {}
+        """Whole text of shell scripts and of files that they read, by path, as far as they are kept (limits.py). One that is
+        not kept makes the layer no less whole: what follows a script says so.
+        """
         self.unread = unread
         self.notes = notes
         self.coverage = coverage

@@ -89,6 +89,7 @@ def judge_image(
     findings.extend(dotnet_findings(rootfs, start))
     findings.extend(judge_node(rootfs, plugged))
     findings.extend(find_needs(start, rootfs))
+    findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
@@ -128,7 +129,7 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*_ASSUMPTIONS, *dict.fromkeys(start.assumptions)),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
@@ -197,6 +198,13 @@ def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
         more = f" and {len(names) - _SHOWN_SYMBOLS} more" if len(names) > _SHOWN_SYMBOLS else ""
         text = f"undefined when first called: {', '.join(names[:_SHOWN_SYMBOLS])}{more}"
         yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
+
+
+def _remark_findings(start: Start) -> Iterator[Finding]:
+    """What was found on the way through scripts and wrappers."""
+    for each in dict.fromkeys(start.remarks):
+        rule = RULES[each.rule]
+        yield Finding(rule.id, rule.severity, each.message, each.subject, trail=each.steps, why=rule.why, remedies=(rule.remedy,))
 
 
 def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:

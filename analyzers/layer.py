@@ -21,9 +21,12 @@ from analyzers.packages import PACKAGE_ENDINGS, PackageSink, database_of
 from analyzers.readers import (
     CONTENT_ENDINGS,
     ELF_MAGIC,
+    SCRIPT_ENDINGS,
     SMALL_TEXT_BYTES,
+    SOURCED_FOLDERS,
     wants_class,
     wants_jar,
+    wants_script,
     wants_small_text,
     wants_text,
 )
@@ -44,7 +47,7 @@ _KINDS = {
     FIFO: Kind.FIFO,
 }
 _OPAQUE = b".wh..wh..opq"
-_READ_ENDINGS = (*CONTENT_ENDINGS, *PACKAGE_ENDINGS)
+_READ_ENDINGS = (*CONTENT_ENDINGS, *PACKAGE_ENDINGS, *SCRIPT_ENDINGS)
 _COMPONENT_BYTES = 255
 """NAME_MAX of every file system images are unpacked on."""
 _NOBODY = 0xFFFFFFFF
@@ -73,6 +76,8 @@ class _LayerVisitor:
         self.classes: dict[int, bytes] = {}
         self.class_bytes = 0
         self.packages: dict[bytes, bytes] = {}
+        self.scripts: dict[int, bytes] = {}
+        self.script_bytes = 0
         self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
@@ -128,6 +133,7 @@ class _LayerVisitor:
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
                 or path.endswith(_READ_ENDINGS)
+                or path.startswith(SOURCED_FOLDERS)
             ):
                 return self._content(row, serial, member, path, head)
             return None
@@ -230,6 +236,10 @@ class _LayerVisitor:
             return TextSink(lambda body: self._text(serial, row, body))
         if path.endswith(PACKAGE_ENDINGS) and member.whole and database_of(path):
             return _PackageSink(row, PackageSink(path, self.packages), hashed=size >= self.limits.hash_floor_bytes)
+        room = min(self.limits.script_bytes, self.limits.layer_script_bytes - self.script_bytes)
+        if size <= room and member.whole and wants_script(path, head):
+            self.script_bytes += size
+            return TextSink(lambda body: self.scripts.__setitem__(serial, body))
         if size >= self.limits.hash_floor_bytes and member.whole:
             return HashSink(row)
         return None
@@ -451,7 +461,7 @@ class LayerReader:
         extras = Extras(
             visitor.devices,
             visitor.capabilities,
-            frozenset(visitor.texts.keys() | visitor.heads.keys() | visitor.classes.keys()),
+            frozenset(visitor.texts.keys() | visitor.heads.keys() | visitor.classes.keys() | visitor.scripts.keys()),
             frozenset(visitor.link_parents),
         )
         runs, visitor.runs = visitor.runs, []
@@ -475,6 +485,7 @@ class LayerReader:
             jars={digest: visitor.jars[digest] for digest in sorted(visitor.jars) if digest in present},
             classes=_placed(visitor.classes, settled.places),
             packages=visitor.packages,
+            scripts=_placed(visitor.scripts, settled.places),
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,

@@ -30,6 +30,11 @@ TEXT_ENDINGS = (*sorted(_TEXT_NAMES | _CLASS_PATH_NAMES | _SMALL_NAMES), b".conf
 CONTENT_ENDINGS = (*TEXT_ENDINGS, *JAR_ENDINGS, CLASS)
 """Of every path that is read for its name."""
 
+_SHELLS = frozenset((b"sh", b"ash", b"dash", b"bash", b"busybox"))
+SCRIPT_ENDINGS = (b".sh", b".bash", b".env", b".sh.inc", b"/activate", b"/envvars", b"/profile")
+SOURCED_FOLDERS = (b"etc/default/", b"etc/sysconfig/", b"etc/conf.d/", b"lib/lsb/")
+"""What a path ends or begins with that wants_script accepts whatever its first line."""
+
 
 class Reader(NamedTuple):
     """`wants` decides by the path and the first bytes (at least four where the file has them) of a regular file."""
@@ -89,6 +94,14 @@ def wants_packages(path: bytes, head: bytes) -> bool:
     return bool(database_of(path))
 
 
+def wants_script(path: bytes, head: bytes) -> bool:
+    """Scripts of the shells that are followed, and files that such scripts usually read, whose first line says nothing."""
+    if head[:2] == b"#!":
+        words = head[2:].split(b"\n", 1)[0].split()
+        return bool(words) and any(word.rpartition(b"/")[2] in _SHELLS or word == b"-S" for word in words[:3])
+    return path.endswith(SCRIPT_ENDINGS) or path.startswith(SOURCED_FOLDERS)
+
+
 ENTRIES_VERSION = 1
 READERS = (
     Reader("elf", 4, wants_elf),
@@ -98,6 +111,7 @@ READERS = (
     Reader("jar", 1, wants_jar),
     Reader("class", 1, wants_class),
     Reader("packages", 1, wants_packages),
+    Reader("script", 1, wants_script),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""

@@ -442,6 +442,11 @@ class Rootfs:
         packed = self._layers[node.layer].facts.classes.get(node.entry.path)
         return None if packed is None else class_version(packed)
 
+    def script(self, node: Node) -> bytes | None:
+        """The whole text of a shell script, or of a file like one; None where it was not kept."""
+        facts = self._layers[node.layer].facts
+        return facts.scripts.get(node.entry.path) or facts.texts.get(node.entry.path)
+
     def unread(self, node: Node) -> bool:
         """Whether a reader wanted this file and could not read it whole."""
         layer = self._layers[node.layer]
@@ -479,21 +484,18 @@ class Rootfs:
     def children(self, directory: bytes) -> Iterator[Node]:
         """What a directory (canonical) has in it, sorted by name; what lies deeper is skipped without a look."""
         place = self._place(directory)
-        paths: set[bytes] = set()
         prefix = directory + b"/" if directory else b""
+        names: set[bytes] = set()
         for index in () if place is None else place.layers:
-            entries = self._layers[index].entries
-            below = entries.below(directory)
-            at = below.start
-            while at < below.stop:
-                path = entries.path(at)
-                child, slash, _ = path[len(prefix) :].partition(b"/")
-                paths.add(prefix + child)
-                at = entries.below(prefix + child).stop if slash else at + 1
-        for path in sorted(paths):
-            found = self._place(path)
+            names.update(self._layers[index].entries.names(directory))
+        for name in sorted(names):
+            found = self._place(prefix + name)
             if found is not None:
                 yield found.node
+
+    def names(self, directory: bytes) -> tuple[bytes, ...]:
+        """Names directly below `directory` (canonical), sorted; an empty tuple for what is no directory."""
+        return tuple(node.path.rpartition(b"/")[2] for node in self.children(directory))
 
     def holders(self, directory: bytes) -> frozenset[int]:
         """The layers whose entries directly below `directory` (canonical) can be visible."""

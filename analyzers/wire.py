@@ -108,7 +108,12 @@ class _Packages(msgspec.Struct, frozen=True, array_like=True, tag="packages"):
     pairs: list[tuple[bytes, bytes]]
 
 
-_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Jar | _Classes | _Packages
+class _Script(msgspec.Struct, frozen=True, array_like=True, tag="script"):
+    path: bytes
+    body: bytes
+
+
+_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Jar | _Classes | _Packages | _Script
 
 
 def pack(facts: LayerFacts) -> list[Section]:
@@ -121,6 +126,7 @@ def pack(facts: LayerFacts) -> list[Section]:
     if symbols is not None:
         sections.append(Section("symbols", _chunks(_Symbols(digest, symbols[digest]) for digest in sorted(symbols))))
     contents: list[_Record] = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents += [_Script(path, facts.scripts[path]) for path in sorted(facts.scripts)]
     contents += [_Content(True, path, facts.heads[path]) for path in sorted(facts.heads)]
     if facts.packages:
         contents.append(_Packages(sorted(facts.packages.items())))
@@ -254,6 +260,7 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     jars: dict[bytes, JarFacts] = {}
     classes: dict[bytes, bytes] = {}
     packages: dict[bytes, bytes] = {}
+    scripts: dict[bytes, bytes] = {}
     for record in _records(sections["entries"]):
         match record:
             case _Head():
@@ -273,6 +280,8 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     for record in _records([*sections.get("text", ())]):
         if isinstance(record, _Content):
             contents[record.head][record.path] = record.body
+        elif isinstance(record, _Script):
+            scripts[record.path] = record.body
         elif isinstance(record, _Packages):
             packages.update(record.pairs)
     for record in _records([*sections.get("jars", ())]):
@@ -296,6 +305,7 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
         jars=jars,
         classes=classes,
         packages=packages,
+        scripts=scripts,
         unread=remarks.unread,
         notes=remarks.notes,
         coverage=head.coverage,
