@@ -307,7 +307,7 @@ async def test_h077_only_reading_requests_are_ever_made(fake: FakeEngine) -> Non
     await source.close()
     # An upgrade cannot be asked for otherwise; what is asked beyond it are the history and blobs.
     assert {(each.method, each.path) for each in fake.requests if each.method != "GET"} == {("POST", "/grpc")}
-    allowed = ("/version", "/info", "/events", "/images/json", "/json", "/history", "/get")
+    allowed = ("/version", "/info", "/events", "/images/json", "/json", "/history", "/get", "/grpc")
     assert all(each.path.partition("?")[0].endswith(allowed) for each in fake.requests)
 
 
