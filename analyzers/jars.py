@@ -13,7 +13,8 @@ from collections import Counter, deque
 from typing import NamedTuple
 
 from analyzers.elf.memory import FileBytes
-from analyzers.elf.reader import cut, join_ranges, range_bytes, read_elf
+from analyzers.elf.ranges import cut, join_ranges, range_bytes
+from analyzers.elf.reader import read_elf
 from analyzers.jar_facts import CLASS_MAGIC, UNKNOWN_VERSION, JarFacts, NativeLibrary, class_version
 from analyzers.limits import Limits
 from analyzers.zip import Budget, Directory, ZipEntry, read_beginning, read_directory, read_entry

@@ -17,7 +17,19 @@ from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, Sym
 from analyzers.jar_facts import JarFacts
 from analyzers.jars import JarReader
 from analyzers.limits import Limits
-from analyzers.readers import CONTENT_ENDINGS, ELF_MAGIC, wants_class, wants_jar, wants_text
+from analyzers.packages import PACKAGE_ENDINGS, PackageSink, database_of
+from analyzers.readers import (
+    CONTENT_ENDINGS,
+    ELF_MAGIC,
+    SCRIPT_ENDINGS,
+    SMALL_TEXT_BYTES,
+    SOURCED_FOLDERS,
+    wants_class,
+    wants_jar,
+    wants_script,
+    wants_small_text,
+    wants_text,
+)
 from analyzers.sinks import HashSink, TextSink
 from analyzers.tar import TarReader
 from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
@@ -35,6 +47,7 @@ _KINDS = {
     FIFO: Kind.FIFO,
 }
 _OPAQUE = b".wh..wh..opq"
+_READ_ENDINGS = (*CONTENT_ENDINGS, *PACKAGE_ENDINGS, *SCRIPT_ENDINGS)
 _COMPONENT_BYTES = 255
 """NAME_MAX of every file system images are unpacked on."""
 _NOBODY = 0xFFFFFFFF
@@ -62,6 +75,9 @@ class _LayerVisitor:
         self.jars: dict[bytes, JarFacts] = {}
         self.classes: dict[int, bytes] = {}
         self.class_bytes = 0
+        self.packages: dict[bytes, bytes] = {}
+        self.scripts: dict[int, bytes] = {}
+        self.script_bytes = 0
         self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
@@ -116,7 +132,8 @@ class _LayerVisitor:
                 first == _ELF_START
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
-                or path.endswith(CONTENT_ENDINGS)
+                or path.endswith(_READ_ENDINGS)
+                or path.startswith(SOURCED_FOLDERS)
             ):
                 return self._content(row, serial, member, path, head)
             return None
@@ -213,6 +230,16 @@ class _LayerVisitor:
                 self.text_bytes += size
                 return TextSink(lambda body: self._text(serial, row, body))
             self.unreadable(path, "text-too-large")
+        fits = size <= SMALL_TEXT_BYTES and self.text_bytes + size <= self.limits.layer_text_bytes
+        if fits and member.whole and wants_small_text(path, head):
+            self.text_bytes += size
+            return TextSink(lambda body: self._text(serial, row, body))
+        if path.endswith(PACKAGE_ENDINGS) and member.whole and database_of(path):
+            return _PackageSink(row, PackageSink(path, self.packages), hashed=size >= self.limits.hash_floor_bytes)
+        room = min(self.limits.script_bytes, self.limits.layer_script_bytes - self.script_bytes)
+        if size <= room and member.whole and wants_script(path, head):
+            self.script_bytes += size
+            return TextSink(lambda body: self.scripts.__setitem__(serial, body))
         if size >= self.limits.hash_floor_bytes and member.whole:
             return HashSink(row)
         return None
@@ -266,6 +293,27 @@ def _owner(number: int) -> int:
     """chown takes 32 bits, and -1 leaves the owner as it is: root, who unpacked the file."""
     number &= _NOBODY
     return 0 if number == _NOBODY else number
+
+
+class _PackageSink:
+    """A package database; one that is big is hashed too, as every big file is."""
+
+    __slots__ = ("_hash", "_packages", "_row")
+
+    def __init__(self, row: list[object], packages: PackageSink, *, hashed: bool) -> None:
+        self._row = row
+        self._packages = packages
+        self._hash = hashlib.sha256() if hashed else None
+
+    def feed(self, view: memoryview) -> None:
+        self._packages.feed(view)
+        if self._hash is not None:
+            self._hash.update(view)
+
+    def close(self) -> None:
+        self._packages.close()
+        if self._hash is not None:
+            self._row[8] = self._hash.digest()
 
 
 class _ElfSink:
@@ -413,7 +461,7 @@ class LayerReader:
         extras = Extras(
             visitor.devices,
             visitor.capabilities,
-            frozenset(visitor.texts.keys() | visitor.heads.keys() | visitor.classes.keys()),
+            frozenset(visitor.texts.keys() | visitor.heads.keys() | visitor.classes.keys() | visitor.scripts.keys()),
             frozenset(visitor.link_parents),
         )
         runs, visitor.runs = visitor.runs, []
@@ -436,6 +484,8 @@ class LayerReader:
             heads=_placed(visitor.heads, settled.places),
             jars={digest: visitor.jars[digest] for digest in sorted(visitor.jars) if digest in present},
             classes=_placed(visitor.classes, settled.places),
+            packages=visitor.packages,
+            scripts=_placed(visitor.scripts, settled.places),
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,

@@ -13,10 +13,11 @@ import msgspec
 from analyzers.accounts import Credentials
 from analyzers.builds import built_words, static_remedies
 from analyzers.facts import ElfFacts, Kind, LayerFacts
-from analyzers.finding import Finding, Reason, State, Step, show
+from analyzers.finding import Finding, Outcome, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
 from analyzers.load_causes import Cause, find_file, load_cause, version_key
 from analyzers.loader import LoadResult
+from analyzers.loader.machines import fits
 from analyzers.lookup import STRERROR
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
@@ -366,10 +367,22 @@ def _library_execution(
     if interp is None:
         return Execution((), unknown="the image has no loader for this library")
     own, loader = rootfs.elf(node), rootfs.elf(interp)
-    if own is not None and loader is not None and (own.machine, own.bits) != (loader.machine, loader.bits):
-        return Execution((), unknown="it is for another machine than the image's loader")
     after = creds._replace(dac_override=creds.uid == 0)
+    if own is not None and loader is not None and not _same_machine(loader, own):
+        if loader.loader is None or loader.loader.family != "glibc":
+            return Execution((), unknown="it is for another machine than the image's loader")
+        # As the loader would see it: a file that is found, and not for it.
+        wrong = Outcome.WRONG_CLASS if own.bits != loader.bits else Outcome.WRONG_MACHINE
+        tried = attempt(
+            rootfs, "path", path, rootfs.resolve(path), wrong, f"it is a {own.bits} bit file for machine {own.machine}"
+        )
+        step = Step("library", show_path(path), show(name), ok=False, attempts=(tried,), layer=tried.layer)
+        return Execution((step,), program=interp, opened_as=name, argv=(name, path), creds=after)
     return Execution((), program=node, opened_as=path, argv=(path,), interp=interp, interp_name=name, creds=after)
+
+
+def _same_machine(loader: ElfFacts, own: ElfFacts) -> bool:
+    return (own.bits, own.little) == (loader.bits, loader.little) and fits(loader, own)
 
 
 def _list_closure(
@@ -380,6 +393,7 @@ def _list_closure(
         error = executed.unknown or executed.crash or STRERROR[executed.error]
         needed: dict[str, str | None] = {show(name): None for name in facts.needed}
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
+    given = executed.steps if executed.interp is None else ()  # the loader itself is run, which tells no steps
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
     where = _places(rootfs, result)
     left_open = _left_open(facts, result)
@@ -394,7 +408,7 @@ def _list_closure(
             *(f"{_symbol_words(name, version)} (in {by})" for by, name, version in result.unbound),
             *(f"{_symbol_words(name, version)} (in {by}, when first called)" for by, name, version in result.later),
         ),
-        tree=tuple(step for step in (*result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
+        tree=tuple(step for step in (*given, *result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
     )
 
 

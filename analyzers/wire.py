@@ -102,7 +102,18 @@ class _Classes(msgspec.Struct, frozen=True, array_like=True, tag="classes"):
     versions: bytes
 
 
-_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Jar | _Classes
+class _Packages(msgspec.Struct, frozen=True, array_like=True, tag="packages"):
+    """Some of the pairs of library and package."""
+
+    pairs: list[tuple[bytes, bytes]]
+
+
+class _Script(msgspec.Struct, frozen=True, array_like=True, tag="script"):
+    path: bytes
+    body: bytes
+
+
+_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Jar | _Classes | _Packages | _Script
 
 
 def pack(facts: LayerFacts) -> list[Section]:
@@ -114,8 +125,11 @@ def pack(facts: LayerFacts) -> list[Section]:
     symbols = facts.symbols
     if symbols is not None:
         sections.append(Section("symbols", _chunks(_Symbols(digest, symbols[digest]) for digest in sorted(symbols))))
-    contents = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents: list[_Record] = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents += [_Script(path, facts.scripts[path]) for path in sorted(facts.scripts)]
     contents += [_Content(True, path, facts.heads[path]) for path in sorted(facts.heads)]
+    if facts.packages:
+        contents.append(_Packages(sorted(facts.packages.items())))
     return [*sections, Section("text", _chunks(contents)), Section("jars", _chunks(_jar_records(facts)))]
 
 
@@ -245,6 +259,8 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     contents: dict[bool, dict[bytes, bytes]] = {False: {}, True: {}}
     jars: dict[bytes, JarFacts] = {}
     classes: dict[bytes, bytes] = {}
+    packages: dict[bytes, bytes] = {}
+    scripts: dict[bytes, bytes] = {}
     for record in _records(sections["entries"]):
         match record:
             case _Head():
@@ -264,6 +280,10 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     for record in _records([*sections.get("text", ())]):
         if isinstance(record, _Content):
             contents[record.head][record.path] = record.body
+        elif isinstance(record, _Script):
+            scripts[record.path] = record.body
+        elif isinstance(record, _Packages):
+            packages.update(record.pairs)
     for record in _records([*sections.get("jars", ())]):
         match record:
             case _Jar():
@@ -284,6 +304,8 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
         heads=contents[True],
         jars=jars,
         classes=classes,
+        packages=packages,
+        scripts=scripts,
         unread=remarks.unread,
         notes=remarks.notes,
         coverage=head.coverage,

@@ -15,6 +15,8 @@ TABLE = (
         "Use the runtime image of the version the application was built for, or publish it self-contained.",
         "dotnet/runtime docs/design/features/framework-version-resolution.md",
         Reason.RUNTIME,
+        example="Framework: 'Microsoft.NETCore.App', version '9.0.0' (x64)",
+        evidence="NAME.runtimeconfig.json, directories below shared/, DOTNET_ROLL_FORWARD",
     ),
     Rule(
         "dotnet.application-absent",
@@ -25,6 +27,8 @@ TABLE = (
         "count.",
         "dotnet/runtime src/native/corehost/fxr/fx_muxer.cpp",
         Reason.RUNTIME,
+        example="The application 'app.dll' does not exist.",
+        evidence="Entrypoint and Cmd; paths of the merged layers",
     ),
     Rule(
         "dotnet.host-incomplete",
@@ -34,6 +38,8 @@ TABLE = (
         "Copy the whole directory of the runtime.",
         "dotnet/runtime src/native/corehost/fxr_resolver.cpp",
         Reason.RUNTIME,
+        example="A fatal error occurred. The folder [/usr/share/dotnet/host/fxr] does not exist",
+        evidence="paths of the merged layers",
     ),
     Rule(
         "dotnet.no-icu",
@@ -43,5 +49,7 @@ TABLE = (
         "without it.",
         "Install libicu (Debian: libicu72 or its like; Alpine: icu-libs), or set DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1.",
         "dotnet/runtime docs/design/features/globalization-invariant-mode.md, failures 37",
+        example="Process terminated. Couldn't find a valid ICU package installed on the system.",
+        evidence="NAME.runtimeconfig.json, DOTNET_SYSTEM_GLOBALIZATION_INVARIANT, no libicuuc in the merged layers",
     ),
 )  # fmt: skip

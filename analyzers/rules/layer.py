@@ -89,6 +89,8 @@ TABLE = (
         "Its end record or its list of entries does not hold together; what could be read of it was.",
         "Build or download the jar again.",
         "hostile 99, 102",
+        example="A jar's directory is broken",
+        evidence="end record and central directory of the jar",
     ),
     Rule(
         "layer.zip-entry-broken",
@@ -97,6 +99,8 @@ TABLE = (
         "Its bytes are cut, packed in an unknown way, or contradict their checksum.",
         "Build or download the jar again.",
         "hostile 102",
+        example="A jar has an entry that cannot be read",
+        evidence="entries of the jar",
     ),
     Rule(
         "layer.zip-mismatch",
@@ -105,6 +109,8 @@ TABLE = (
         "The JVM follows the directory; other tools, scanners among them, read the entries.",
         "Build the jar again with another tool.",
         "hostile 101",
+        example="A jar says one thing in its directory and another in an entry",
+        evidence="central directory and local headers of the jar",
     ),
     Rule(
         "layer.zip-overlap",
@@ -113,6 +119,8 @@ TABLE = (
         "No packer writes such a jar: it unpacks to far more than it holds.",
         "Find out where the jar comes from.",
         "hostile 98",
+        example="Entries of a jar share their bytes",
+        evidence="central directory of the jar",
     ),
     Rule(
         "layer.odd",
