@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.fleet.image import FleetImage, Items, Layer, runs
 from tests.fleet.layer_images import stacked
 from tests.make.java import HOME, app, jar, main_class, plain_class
-from tests.make.layers import file, folder, symlink
+from tests.make.layers import file, folder, script, symlink
 
 TOO_NEW = (
     "java.lang.UnsupportedClassVersionError: {} has been compiled by a more recent version of the Java Runtime (class file "
@@ -37,6 +37,10 @@ CLASSES = (
           fails=TOO_NEW.format("Plain", "69.0")),
     _runs("s6_class_of_21_in_a_jar_of_a_wildcard", lambda: {"a/a.jar": app(65), "a/b.jar": jar({"x": b""})},
           "java -cp /a/* p.Main", "S6 R2", fails=MAIN_TOO_NEW),
+    _runs("s6_jar_of_21_behind_a_script", lambda: {"app.jar": app(65), "run.sh": script(
+          '#!/bin/sh\nset -e\nexec java $JAVA_OPTS -Dx=y -jar /app.jar "$@"\n')}, "/run.sh", "S6 R2", fails=MAIN_TOO_NEW),
+    _runs("s6_jar_of_21_behind_env", lambda: {"app.jar": app(65)}, "/usr/bin/env java -jar /app.jar", "S6 R2",
+          fails=MAIN_TOO_NEW),
     _runs("s6_jar_of_17_with_preview", lambda: {"app.jar": app(61, 65535)}, rules="S6 R3",
           fails="Preview features are not enabled"),
     _runs("s6_jar_of_16_with_preview", lambda: {"app.jar": app(60, 65535)}, rules="S6 R3",
