@@ -14,10 +14,22 @@ from typing import NamedTuple
 
 from analyzers.elf.memory import FileBytes
 from analyzers.elf.ranges import cut, join_ranges, range_bytes
-from analyzers.elf.reader import read_elf
+from analyzers.elf.reader import ElfReader
 from analyzers.jar_facts import CLASS_MAGIC, UNKNOWN_VERSION, JarFacts, NativeLibrary, class_version
 from analyzers.limits import Limits
-from analyzers.zip import Budget, Directory, ZipEntry, read_beginning, read_directory, read_entry
+from analyzers.zip import (
+    STORED,
+    Budget,
+    Bytes,
+    Directory,
+    Part,
+    ZipEntry,
+    body_offset,
+    feed_entry,
+    read_beginning,
+    read_directory,
+    read_entry,
+)
 
 JAR_ENDINGS = (b".jar", b".war", b".ear")
 CLASS = b".class"
@@ -28,6 +40,8 @@ _NATIVE = re.compile(rb"\.so(?:\.[0-9.]+)?\Z")
 _HEADER = re.compile(rb"[A-Za-z0-9_-]{1,70}\Z")
 _ELF = b"\x7fELF"
 _DEPTH = 2
+_CLASS_COST = 1024
+"""What the look at one class counts against the budget: as many classes cost as much time as that many bytes inflated."""
 DEFAULT_LIMITS = Limits()
 
 
@@ -76,8 +90,8 @@ class JarReader:
         """The facts of what was fed, however broken. A file shorter than announced is read as it is."""
         size = min(self.position, self.size)
         file = FileBytes(size, list(self.pieces))
-        look = _Look(self.limits)
-        facts = look.jar(file, b"", _DEPTH)
+        look = _Look(self.limits, partial=self.held < size)
+        facts = look.jar(_Asked(file, look.asked), b"", _DEPTH)
         missed = join_ranges(file.missed)
         if not missed:
             return JarResult(facts, (), look.unread)
@@ -112,16 +126,17 @@ class _Asked:
 class _Look:
     """One look through a jar and the jars inside it, which share what may be inflated and how many classes are listed."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, partial: bool = False) -> None:
         self.limits = limits
-        self.budget = Budget(limits.jar_inflated_bytes)
+        self.budget = Budget(limits.jar_inflated_bytes, limits.jar_entry_bytes)
         self.asked: list[tuple[int, int]] = []
         """Ranges of the outermost file."""
         self.unread = ""
+        self.partial = partial
+        """Not all of the outermost file was kept."""
 
-    def jar(self, raw: FileBytes, name: bytes, depth: int) -> JarFacts:
+    def jar(self, file: Bytes, name: bytes, depth: int) -> JarFacts:
         outermost = depth == _DEPTH
-        file = _Asked(raw, self.asked if outermost else [])
         directory = read_directory(file, self.limits.jar_entries, self.limits.jar_directory_bytes)
         defects = set(directory.defects)
         if directory.over_limit:
@@ -161,7 +176,10 @@ class _Look:
             **fields,  # type: ignore[arg-type]
         )
 
-    def _class_version(self, file: _Asked, entry: ZipEntry, defects: set[str]) -> bytes:
+    def _class_version(self, file: Bytes, entry: ZipEntry, defects: set[str]) -> bytes:
+        if not self.budget.take(_CLASS_COST):
+            self.unread = "jar-limit"
+            return UNKNOWN_VERSION
         beginning = read_beginning(file, entry, 8)
         if beginning.defect:
             defects.add(beginning.defect)
@@ -169,7 +187,7 @@ class _Look:
             return UNKNOWN_VERSION
         return beginning.data[4:8]
 
-    def _content(self, file: _Asked, entry: ZipEntry, defects: set[str]) -> bytes | None:
+    def _content(self, file: Bytes, entry: ZipEntry, defects: set[str]) -> bytes | None:
         content = read_entry(file, entry, self.budget)
         if content.defect == "zip-limit":
             self.unread = "jar-limit"
@@ -177,7 +195,7 @@ class _Look:
             defects.add(content.defect)
         return content.data
 
-    def _manifest(self, file: _Asked, directory: Directory, defects: set[str]) -> dict[str, object]:
+    def _manifest(self, file: Bytes, directory: Directory, defects: set[str]) -> dict[str, object]:
         entry = next((entry for entry in directory.entries if entry.name.upper() == _MANIFEST), None)
         if entry is None or entry.size > self.limits.text_file_bytes:
             return {"odd_manifest": entry is not None}
@@ -196,7 +214,7 @@ class _Look:
             "multi_release": attributes.get(b"multi-release", b"").strip().lower() == b"true",
         }
 
-    def _natives(self, file: _Asked, directory: Directory, defects: set[str]) -> list[NativeLibrary]:
+    def _natives(self, file: Bytes, directory: Directory, defects: set[str]) -> list[NativeLibrary]:
         found: list[NativeLibrary] = []
         for entry in directory.entries:
             if not _NATIVE.search(entry.name) or entry.size <= len(_ELF):
@@ -207,14 +225,19 @@ class _Look:
             if len(found) >= self.limits.jar_natives:
                 self.unread = "jar-limit"
                 break
-            data = self._content(file, entry, defects)
-            if data is None:
+            reader = ElfReader(entry.size, self.limits)
+            defect = feed_entry(file, entry, self.budget, reader.feed)
+            if defect == "zip-limit":
+                self.unread = "jar-limit"
+            if defect:
+                defects.add(defect)
+            if reader.position < entry.size:
                 continue
-            facts = read_elf(data, self.limits).facts
+            facts = reader.finish().facts
             found.append(
                 NativeLibrary(
                     entry.name,
-                    len(data),
+                    entry.size,
                     facts.bits,
                     facts.machine,
                     facts.soname,
@@ -226,7 +249,7 @@ class _Look:
             )
         return found
 
-    def _nested(self, file: _Asked, directory: Directory, depth: int, defects: set[str]) -> list[JarFacts]:
+    def _nested(self, file: Bytes, directory: Directory, depth: int, defects: set[str]) -> list[JarFacts]:
         found: list[JarFacts] = []
         for entry in directory.entries:
             if not entry.name.endswith(JAR_ENDINGS):
@@ -234,10 +257,27 @@ class _Look:
             if len(found) >= self.limits.jar_nested:
                 self.unread = "jar-limit"
                 break
-            data = self._content(file, entry, defects)
-            if data is not None:
-                found.append(self.jar(FileBytes(len(data), [(0, data)]), entry.name, depth - 1))
+            inner = self._inner(file, entry, defects)
+            if inner is not None:
+                found.append(self.jar(inner, entry.name, depth - 1))
         return found
+
+    def _inner(self, file: Bytes, entry: ZipEntry, defects: set[str]) -> Bytes | None:
+        """A jar inside, where it lies if it is stored as it is: launchers that load jars out of jars want it so."""
+        if entry.method != STORED or entry.size != entry.compressed:
+            data = self._content(file, entry, defects)
+            return None if data is None else FileBytes(len(data), [(0, data)])
+        if not self.budget.take(entry.size):
+            self.unread = "jar-limit"
+            return None
+        start, defect = body_offset(file, entry, entry.size)
+        if defect:
+            defects.add(defect)
+        if start < 0:
+            return None
+        if self.partial:
+            file.read(start, entry.size)  # all of it is wanted, and there is one more pass
+        return Part(file, start, entry.size)
 
 
 def _is_module(name: bytes) -> bool:

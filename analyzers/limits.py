@@ -76,7 +76,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The texts of all shell scripts of one layer together; those that come later are not kept."""
     hash_floor_bytes: int = 1 * MIB
     """Regular files of this size or more have their content hashed; ELF files always have."""
-    jar_kept_bytes: int = 64 * MIB
+    jar_kept_bytes: int = 128 * MIB
+    jar_entry_bytes: int = 48 * MIB
+    """A packed jar inside another, or a manifest, which are unpacked whole."""
     jar_entries: int = 65_535
     jar_directory_bytes: int = 16 * MIB
     jar_inflated_bytes: int = 256 * MIB

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 END_SIGNATURE = b"PK\5\6"
@@ -24,6 +25,7 @@ _UNKNOWN32, _UNKNOWN16 = 0xFFFFFFFF, 0xFFFF
 _FIRST_GUESS = 320
 """Compressed bytes that nearly always hold the first bytes of what they inflate to: the code tables of deflate and a little."""
 _TABLES_BYTES = 2048
+_WINDOW = 1 << 20
 _EXTRA_BYTES = 64
 """Room for the extra field of a local header, which its central record does not tell."""
 
@@ -31,7 +33,8 @@ _EXTRA_BYTES = 64
 class Bytes(Protocol):
     """What an archive is read from. `read` gives fewer bytes where the file ends or they were not kept."""
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def read(self, offset: int, size: int) -> bytes: ...
 
@@ -61,13 +64,31 @@ class Directory(NamedTuple):
     """There is more than the ceilings allow: `entries` is empty or cut."""
 
 
+class Part:
+    """An archive that lies in another as it is."""
+
+    __slots__ = ("_file", "_start", "size")
+
+    def __init__(self, file: Bytes, start: int, size: int) -> None:
+        self._file = file
+        self._start = start
+        self.size = max(0, min(size, file.size - start))
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset < 0 or offset >= self.size:
+            return b""
+        return self._file.read(self._start + offset, min(size, self.size - offset))
+
+
 class Budget:
     """Bytes that may still come out of one archive and those inside it, however often they are claimed (hostile 98, 100)."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "most")
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, most: int = 1 << 62) -> None:
         self.left = left
+        self.most = most
+        """What one entry may have to be held in memory."""
 
     def take(self, amount: int) -> bool:
         """Whether there was that much; what is taken is gone."""
@@ -221,7 +242,7 @@ def read_entry(file: Bytes, entry: ZipEntry, budget: Budget) -> Content:
     """The whole content of an entry, its checksum tested as the JVM does when it reads to the end."""
     if entry.flags & _ENCRYPTED or entry.method not in (STORED, DEFLATED):
         return Content(None, "zip-entry-broken")
-    if not budget.take(entry.size):
+    if entry.size > budget.most or not budget.take(entry.size):
         return Content(None, "zip-limit")
     start, defect = body_offset(file, entry, entry.compressed)
     if start < 0:
@@ -238,6 +259,34 @@ def read_entry(file: Bytes, entry: ZipEntry, budget: Budget) -> Content:
     if len(raw) != entry.size or zlib.crc32(raw) != entry.crc:
         return Content(None, "zip-entry-broken")
     return Content(raw, defect)
+
+
+def feed_entry(file: Bytes, entry: ZipEntry, budget: Budget, feed: Callable[[bytes], None]) -> str:
+    """The content of an entry in windows, for what need not be held whole; the defect, or empty."""
+    if entry.flags & _ENCRYPTED or entry.method not in (STORED, DEFLATED):
+        return "zip-entry-broken"
+    if not budget.take(entry.size):
+        return "zip-limit"
+    start, defect = body_offset(file, entry, entry.compressed)
+    if start < 0:
+        return defect
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == DEFLATED else None
+    given, end = 0, start + entry.compressed
+    for at in range(start, end, _WINDOW):
+        raw = file.read(at, min(_WINDOW, end - at))
+        if not raw:
+            return _cut(file, start, entry.compressed)
+        while raw:
+            try:
+                window = raw if inflater is None else inflater.decompress(raw, _WINDOW)
+            except zlib.error:
+                return "zip-entry-broken"
+            raw = b"" if inflater is None else inflater.unconsumed_tail
+            given += len(window)
+            if given > entry.size:
+                return "zip-entry-broken"
+            feed(window)
+    return defect if given == entry.size else "zip-entry-broken"
 
 
 def read_beginning(file: Bytes, entry: ZipEntry, count: int) -> Content:
