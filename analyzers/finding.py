@@ -119,7 +119,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 
     action: str
     """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`, `script`,
-    `module`."""
+    `module`, `jar`, `runtime`, `class`, `framework`, `application`."""
     wanted: str
     by: str = ""
     """Path of the object that wants it; empty for the image config."""

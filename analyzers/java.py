@@ -62,7 +62,9 @@ def java_findings(rootfs: Rootfs, start: Start, architecture: str) -> Iterator[F
     jars = [(node, jar) for node, jar in jar_nodes(rootfs) if not any(node.path.startswith(each.home + b"/") for each in found)]
     scene = _Scene(rootfs, jvm, architecture, _is_musl(rootfs, jvm))
     used = _class_path(rootfs, start, jvm) if own is not None else None
-    yield from _cut(_version_findings(scene, jars, used))
+    # The jar that the start ends with is told of there.
+    others = [each for each in jars if start.cause != "java.class-too-new" or each[0].path != start.subject]
+    yield from _cut(_version_findings(scene, others, used))
     yield from _cut(_native_findings(scene, jars))
 
 

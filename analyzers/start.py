@@ -206,7 +206,7 @@ def _follow(context: _Context, base: Start, steps: list[Step], done: Following, 
     """Where it may be one of several programs, it fails only where each of them does."""
     base = _noted(base, done.lines, done.remarks, done.assumptions)
     if done.executed is None:
-        return _started(base, steps)
+        return _started(base, [*steps, *done.steps])
     first = _follow_one(context, base, list(steps), done, left)
     for other in done.others:
         if first.state is not State.FAILS:

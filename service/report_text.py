@@ -22,6 +22,8 @@ _OF_THE_BASE = (Reason.INTERPRETER_ABSENT, Reason.LIBRARY_ABSENT, Reason.VERSION
 """Failures that another base may mend."""
 LABEL_WIDTH = 6
 """Of the facts at the end; an image ID then just fits into 80 columns."""
+_TAB = "\\x09"
+"""How a report shows a tab, which some runtimes indent their lines with."""
 
 
 def scan_lines(scan: Scan, width: int = 80, *, verbose: bool = False) -> Iterator[Line]:
@@ -137,7 +139,9 @@ def _verdict(report: Report, width: int) -> Iterator[Line]:
     yield ()
     for line in verdict.lines or (verdict.message,):
         if line:
-            yield (("", "  "), ("alarm" if line == verdict.message else "", line))
+            words = line.removeprefix(_TAB)
+            indent = "      " if words != line else "  "
+            yield (("", indent), ("alarm" if words == verdict.message else "", words))
     if not any(verdict.lines) and not verdict.message:
         yield (("faint", "  (nothing is printed)"),)
     stage = STAGE_WORDS[verdict.stage] if verdict.stage else ""

@@ -110,7 +110,7 @@ class ClassPath:
             return Search(None, (), f"{show(element)} was not read as a jar"), []
         found = in_jar(jar, name, self.release)
         if found is not None:
-            tried = attempt(self.rootfs, "class path", element, resolved, Outcome.FOUND)
+            tried = attempt(self.rootfs, "class path", element, resolved, Outcome.FOUND, _version_words(*found))
             return Search(FoundClass(node, element, *found), (tried,)), []
         if jar.defects or (jar.odd_manifest and not jar.absent_end):
             return Search(None, (), f"{show(element)} is an odd archive"), []
@@ -134,6 +134,7 @@ class ClassPath:
         version = self.rootfs.class_file(node)
         if version is None:
             return Search(None, (tried,), f"{show(path)} was not read as a class file")
+        tried = attempt(self.rootfs, "class path", path, resolved, Outcome.FOUND, _version_words(*version))
         return Search(FoundClass(node, element, *version), (tried,))
 
 
@@ -146,6 +147,10 @@ def in_jar(jar: JarFacts, name: bytes, release: int) -> tuple[int, int] | None:
             if found is not None:
                 return found
     return versions.get(name)
+
+
+def _version_words(major: int, minor: int) -> str:
+    return f"class file version {major}.{minor}" if major else ""
 
 
 def _named_by(element: bytes, jar: JarFacts) -> list[bytes] | None:

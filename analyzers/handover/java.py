@@ -11,8 +11,8 @@ from typing import NamedTuple
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Reason, Step, show
 from analyzers.handover.class_path import ClassPath, FoundClass, Search
-from analyzers.handover.java_command import JavaCommand, read_command
-from analyzers.handover.place import Refusal, Surroundings
+from analyzers.handover.java_command import JavaCommand, asks_only, read_command
+from analyzers.handover.place import Following, Refusal, Surroundings
 from analyzers.jar_facts import JarFacts
 from analyzers.jvm import Jvm, find_jvm, release_of
 from analyzers.kernel import Execution
@@ -44,19 +44,27 @@ _DL_FAILURE = {17: 542}
 """The line of java_md.c that the launcher names, where it was seen; of other releases that line is left out."""
 
 
-def start_java(place: Surroundings, executed: Execution, family: str) -> Refusal | None:
-    """What the launcher refuses; None when it starts the main class, or when that cannot be told."""
+def start_java(place: Surroundings, executed: Execution, family: str) -> Refusal | Following | None:
+    """What the launcher refuses, or how far it was followed; None where it is asked for nothing that starts a class."""
     program = executed.program
-    jvm = None if program is None else find_jvm(place.rootfs, program.path)
-    if program is None or jvm is None:
+    if program is None or asks_only(executed.argv):
         return None
+    jvm = find_jvm(place.rootfs, program.path)
+    if jvm is None:
+        return _not_followed("of which release it is cannot be told")
 
     def read_file(path: bytes) -> bytes | None:
         found = place.rootfs.resolve(path, cwd=place.cwd, creds=executed.creds).node
         return None if found is None else place.rootfs.text(found)
 
     command = read_command(executed.argv, place.env, jvm.release, read_file)
-    return None if command is None else _Launch(place, executed, jvm, command).run()
+    if command is None:
+        return _not_followed("its command line has options or files that are not known")
+    return _Launch(place, executed, jvm, command).run()
+
+
+def _not_followed(why: str) -> Following:
+    return Following(None, assumptions=(f"java was not followed to its main class: {why}",))
 
 
 class _Jar(NamedTuple):
@@ -76,7 +84,7 @@ class _Launch:
         self.command = command
         self.by = "" if executed.program is None else show_path(executed.program.path)
 
-    def run(self) -> Refusal | None:
+    def run(self) -> Refusal | Following:
         command = self.command
         jar: _Jar | None = None
         if command.jar:
@@ -85,8 +93,10 @@ class _Launch:
             if refused is not None:
                 return refused
         refused = self._refuse_runtime() or self._refuse_libjvm() or self._refuse_options()
-        if refused is not None or command.changes_classes:
+        if refused is not None:
             return refused
+        if command.changes_classes:
+            return _not_followed("an option may bring classes of its own")
         if jar is None:
             return self._judge_class(command.main_class, command.class_path)
         return self._start_jar(jar)
@@ -139,19 +149,19 @@ class _Launch:
             return "The name has a character that only a shell would replace, and none is there."
         return f"No file of the image is named {show(base)}."
 
-    def _start_jar(self, jar: _Jar) -> Refusal | None:
+    def _start_jar(self, jar: _Jar) -> Refusal | Following:
         facts = jar.facts
         if facts is None or facts.odd_manifest or facts.defects:
-            return None
+            return _not_followed(f"{show(self.command.jar)} is no jar that could be read whole")
         if facts.main_class is None:
             line = b"no main manifest attribute, in " + self.command.jar
             why = "Its META-INF/MANIFEST.MF has no Main-Class."
             return self._refuse_file(line, "java.no-main-class", jar.found, why, self._begun(line))
         refused = self._judge_class(facts.main_class, b"", [self.command.jar])
         launcher = facts.main_class.replace(b".", b"/")
-        if refused is not None or not launcher.startswith(_SPRING) or not facts.start_class:
+        if isinstance(refused, Refusal) or not launcher.startswith(_SPRING) or not facts.start_class:
             return refused
-        return self._judge_start_class(jar, facts)
+        return self._judge_start_class(jar, facts) or refused
 
     def _judge_start_class(self, jar: _Jar, facts: JarFacts) -> Refusal | None:
         """Spring Boot's launcher loads Start-Class from inside the jar; the stack below its line is that launcher's."""
@@ -240,16 +250,16 @@ class _Launch:
 
     # -- the main class --
 
-    def _judge_class(self, written: bytes, class_path: bytes, elements: list[bytes] | None = None) -> Refusal | None:
+    def _judge_class(self, written: bytes, class_path: bytes, elements: list[bytes] | None = None) -> Refusal | Following:
         place = self.place
         shown = written.replace(b"/", b".")
         name = shown.replace(b".", b"/")
         if not name or name.startswith(_OWN_PACKAGES) or name.startswith(b"/"):
-            return None
+            return _not_followed(f"{show(shown)} may be the runtime's own")
         looking = ClassPath(place.rootfs, place.cwd, self.executed.creds, self.jvm.release)
         search = looking.find(class_path, name) if elements is None else looking.look(elements, name)
         if search.unknown:
-            return None
+            return _not_followed(search.unknown)
         if search.found is None:
             return self._absent(shown, search)
         if b"*" in class_path and search.found.element not in class_path.split(b":"):
@@ -258,11 +268,13 @@ class _Launch:
 
     def _judge_wildcard(
         self, shown: bytes, name: bytes, found: FoundClass, looking: ClassPath, class_path: bytes
-    ) -> Refusal | None:
+    ) -> Refusal | Following:
         """The jars of a directory come in no certain order: the class must be in one of them alone."""
         others = [each for each in looking.elements(class_path) if each != found.element]
         again = looking.look(others, name)
-        return self._judge_version(shown, name, found, ()) if again.found is None and not again.unknown else None
+        if again.found is None and not again.unknown:
+            return self._judge_version(shown, name, found, ())
+        return _not_followed(f"which jar of a directory has {show(shown)} is for the JVM to choose")
 
     def _absent(self, shown: bytes, search: Search) -> Refusal:
         lines: tuple[bytes, ...] = (
@@ -283,10 +295,10 @@ class _Launch:
                     return f"A class of that name lies at {show_path(path)}."
         return "No element of the class path has it."
 
-    def _judge_version(self, shown: bytes, name: bytes, found: FoundClass, attempts: tuple[Attempt, ...]) -> Refusal | None:
+    def _judge_version(self, shown: bytes, name: bytes, found: FoundClass, attempts: tuple[Attempt, ...]) -> Refusal | Following:
         words = self._unsupported(name, found.major, found.minor)
         if words is None:
-            return None
+            return Following(None, steps=self._steps(shown, found, attempts, ok=True))
         if self.jvm.release >= 11:
             first = b"Error: LinkageError occurred while loading main class " + shown
             return self._too_new(shown, found, self._begun(first, b"\t" + words), words, attempts)
@@ -333,12 +345,18 @@ class _Launch:
             remedies: tuple[str, ...] = ("Compile without --enable-preview, or run that very release with it.",)
         else:
             remedies = (f"Use a base with a JRE of {wanted} or later.", f"Or compile with --release {jvm.release}.")
-        steps = (
-            Step("runtime", f"java {jvm.version}", self.by, path=home, layer=self.place.rootfs.layer_of(jvm.node)),
-            Step("class", show(shown), self.by, path=show_path(found.node.path), ok=False, attempts=attempts),
-        )
+        steps = self._steps(shown, found, attempts, ok=False)
         cause = "java.class-too-new"
         return Refusal(lines, 1, cause, found.node.path, shown, steps, message=message, why=why, remedies=remedies)
+
+    def _steps(self, shown: bytes, found: FoundClass, attempts: tuple[Attempt, ...], *, ok: bool) -> tuple[Step, Step]:
+        """The runtime, and where the class was found."""
+        rootfs, jvm = self.place.rootfs, self.jvm
+        where = show_path(found.node.path)
+        return (
+            Step("runtime", f"java {jvm.version}", self.by, path=show_path(jvm.home), layer=rootfs.layer_of(jvm.node)),
+            Step("class", show(shown), self.by, path=where, ok=ok, attempts=attempts, layer=rootfs.layer_of(found.node)),
+        )
 
     # -- words --
 

@@ -54,6 +54,11 @@ class JavaCommand(NamedTuple):
         return any(option.startswith(_CHANGES_CLASSES) for option in self.options)
 
 
+def asks_only(argv: Sequence[bytes]) -> bool:
+    """Whether the launcher is asked for nothing but an answer: its version, its help, its modules."""
+    return len(argv) < 2 or (argv[1] in _ENDS and argv[1] != b"--source")
+
+
 def read_command(
     argv: Sequence[bytes], env: Sequence[bytes], release: int, read_file: Callable[[bytes], bytes | None]
 ) -> JavaCommand | None:

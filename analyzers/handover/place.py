@@ -51,6 +51,8 @@ class Following(NamedTuple):
     assumptions: tuple[str, ...] = ()
     others: tuple[Following, ...] = ()
     """Other programs that it may end up running instead."""
+    steps: tuple[Step, ...] = ()
+    """What was looked up on the way, where no other program is run."""
 
 
 class Refusal(NamedTuple):

@@ -146,7 +146,19 @@ def test_s6_a_start_class_that_a_launcher_loads_from_inside(folder: str) -> None
 )
 def test_what_the_image_does_not_tell_is_no_alarm(cmd: tuple[str, ...], env: tuple[str, ...]) -> None:
     items = {**runtime(), "app/x": "x", "unread.zip": jar({"a": b"b"}), "program": b"no jar by its name", "options": "-cp /x"}
-    assert report(items, cmd, env).verdict.state is State.STARTS
+    found = report(items, cmd, env)
+    assert found.verdict.state is State.STARTS
+    told = [each for each in found.assumptions if each.startswith("java was not followed to its main class: ")]
+    assert bool(told) != ("-version" in cmd)
+
+
+def test_s6b_what_was_found_stands_in_the_chain() -> None:
+    found = report({**runtime(), "app.jar": jar({"p/Main.class": class_file()}, Main_Class="p.Main")})
+    assert found.verdict.state is State.STARTS
+    assert [(step.action, step.wanted, step.path, step.ok) for step in found.chain][-2:] == [
+        ("runtime", "java 17.0.1", "/opt/java", True),
+        ("class", "p.Main", "/app.jar", True),
+    ]
 
 
 def test_an_odd_archive_is_no_alarm_but_told() -> None:
