@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from analyzers.handover.dotnet import start_dotnet
+from analyzers.handover.dotnet import is_own_host, start_dotnet, start_own_host
 from analyzers.handover.env import Env
 from analyzers.handover.java import start_java
 from analyzers.handover.node import run_node
@@ -81,4 +81,6 @@ def hand_over(place: Surroundings, executed: Execution, family: str) -> Followin
     for program in PROGRAMS:
         if name in program.files and (not program.called or applet(executed) in program.called):
             return program.follow(place, executed, family)
+    if is_own_host(place.rootfs, executed.program):
+        return start_own_host(place, executed, family)
     return None

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from analyzers.errors import Rejected
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Outcome, Step, show
-from analyzers.handover.place import Refusal, Surroundings
+from analyzers.handover.place import Following, Refusal, Surroundings
 from analyzers.kernel import Execution
 from analyzers.lookup import variable
 from analyzers.oci import load_json
 from analyzers.readers import RUNTIME_CONFIG
 from analyzers.rootfs import Node, Rootfs
-from analyzers.trail import show_path
+from analyzers.trail import attempt, show_path
 
 _FRAMEWORK_MISSING = 150
 _NO_SDK = 145
@@ -32,6 +32,7 @@ _ARCHITECTURES = {"amd64": "x64", "arm64": "arm64", "386": "x86", "arm": "arm", 
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+.*)?\Z")
 _ROLL_FORWARD = ("disable", "latestpatch", "minor", "latestminor", "major", "latestmajor")
 _FRAMEWORKS = 20
+_USUAL_ROOTS = (b"/usr/share/dotnet", b"/usr/lib/dotnet")
 
 
 class Version(NamedTuple):
@@ -108,12 +109,40 @@ class _Command(NamedTuple):
     config: bytes
 
 
-def start_dotnet(place: Surroundings, executed: Execution, family: str) -> Refusal | None:
-    """What the host refuses; None when it starts the application, or when that cannot be told."""
+def start_dotnet(place: Surroundings, executed: Execution, family: str) -> Refusal | Following | None:
+    """What the host refuses, or the frameworks it takes; None where it is asked for something else, or that cannot be told."""
     command = _read(executed.argv)
     if command is None or executed.program is None:
         return None
-    return _Host(place, executed, executed.program, command).run()
+    return _Host(place, executed, executed.program.path.rpartition(b"/")[0], command).run()
+
+
+def is_own_host(rootfs: Rootfs, program: Node) -> bool:
+    """Whether a program is the host that the SDK puts beside an application, with its settings under the same name."""
+    return rootfs.resolve(b"/" + program.path + RUNTIME_CONFIG).node is not None
+
+
+def start_own_host(place: Surroundings, executed: Execution, family: str) -> Refusal | Following | None:
+    """The application's own host finds a runtime by DOTNET_ROOT, a file of the machine, or where runtimes usually lie."""
+    program, rootfs = executed.program, place.rootfs
+    if program is None or rootfs.resolve(b"/etc/dotnet").node is not None or rootfs.partial:
+        return None
+    application = b"/" + program.path
+    machine = _ARCHITECTURES.get(place.architecture, "").upper().encode()
+    said = variable(place.env, b"DOTNET_ROOT_" + machine) or variable(place.env, b"DOTNET_ROOT")
+    for root in (said,) if said else _USUAL_ROOTS:
+        found = rootfs.resolve(root, cwd=place.cwd).node
+        if found is not None and host_release(rootfs, found.path) is not None:
+            return _Host(place, executed, found.path, _Command(application, b"", application + RUNTIME_CONFIG)).run()
+    text = rootfs.text(node) if (node := rootfs.resolve(application + RUNTIME_CONFIG).node) is not None else None
+    if text is None or read_runtime_config(text) is None:
+        return None
+    looked = (said,) if said else _USUAL_ROOTS
+    attempts = tuple(attempt(rootfs, "path", root, rootfs.resolve(root, cwd=place.cwd)) for root in looked)
+    step = Step("runtime", ".NET", show_path(program.path), ok=False, attempts=attempts)
+    why = f"{show_path(program.path)} wants a shared framework and finds no .NET in {' or '.join(map(show, looked))}."
+    line = b"You must install .NET to run this application."
+    return Refusal((line,), _NO_HOST, "dotnet.framework-absent", program.path, b"dotnet", (step,), why=why)
 
 
 def _read(argv: Sequence[bytes]) -> _Command | None:
@@ -137,14 +166,14 @@ def _read(argv: Sequence[bytes]) -> _Command | None:
 class _Host:
     """One run of the host."""
 
-    def __init__(self, place: Surroundings, executed: Execution, program: Node, command: _Command) -> None:
+    def __init__(self, place: Surroundings, executed: Execution, root: bytes, command: _Command) -> None:
         self.place = place
         self.executed = executed
         self.command = command
-        self.root = program.path.rpartition(b"/")[0]
-        self.by = show_path(program.path)
+        self.root = root
+        self.by = "" if executed.program is None else show_path(executed.program.path)
 
-    def run(self) -> Refusal | None:
+    def run(self) -> Refusal | Following | None:
         rootfs, command = self.place.rootfs, self.command
         release = host_release(rootfs, self.root)
         if release is None:
@@ -216,7 +245,8 @@ class _Host:
         roll_forward = show(said).lower() or wanted.roll_forward
         return wanted._replace(roll_forward=roll_forward) if roll_forward in _ROLL_FORWARD else None
 
-    def _resolve(self, release: Version, application: Node, wanted: Wanted) -> Refusal | None:
+    def _resolve(self, release: Version, application: Node, wanted: Wanted) -> Refusal | Following | None:
+        steps = []
         for name, text in wanted.frameworks:
             version = parse_version(text)
             there = installed(self.place.rootfs, self.root, name)
@@ -224,7 +254,9 @@ class _Host:
                 return None
             if not any(fits(version, each, wanted.roll_forward) for _, each in there):
                 return self._refuse(release, application, name, text, [written for written, _ in there], wanted.roll_forward)
-        return None
+            where = f"{show_path(self.root)}/shared/{name}"
+            steps.append(Step("framework", f"{name} {text}", show_path(application.path), path=where))
+        return Following(None, steps=tuple(steps))
 
     def _refuse(
         self, release: Version, application: Node, name: str, version: str, there: Sequence[str], roll_forward: str

@@ -17,7 +17,13 @@ from tests.make.layers import Item, file, folder, program, tar_of
 DEBIAN = file('ID=debian\nVERSION_ID="12"\n')
 
 
-def report(host: str, frameworks: tuple[str, ...], items: dict[str, Item], env: tuple[str, ...] = ()) -> Report:
+def report(
+    host: str,
+    frameworks: tuple[str, ...],
+    items: dict[str, Item],
+    env: tuple[str, ...] = (),
+    cmd: tuple[str, ...] = ("/usr/share/dotnet/dotnet", "/app/app.dll"),
+) -> Report:
     try:
         dotnet = c("int main(void) { return 0; }\n", "-static")
     except ToolAbsent as error:
@@ -31,7 +37,7 @@ def report(host: str, frameworks: tuple[str, ...], items: dict[str, Item], env: 
     }
     reader = LayerReader()
     reader.feed(tar_of(root))
-    return judge_image("sha256:0", ImageConfig(cmd=("/usr/share/dotnet/dotnet", "/app/app.dll"), env=env), [reader.finish()])
+    return judge_image("sha256:0", ImageConfig(cmd=cmd, env=env), [reader.finish()])
 
 
 def app(settings: Item) -> dict[str, Item]:
@@ -110,6 +116,33 @@ def test_row_36_the_words_of_a_host_of_7_and_a_web_application_on_a_plain_runtim
         "Learn about framework resolution:",
     )
     assert found.verdict.lines[-1].endswith("&rid=debian.12-x64")
+
+
+def own_host(settings: Item) -> dict[str, Item]:
+    try:
+        host = c("int main(void) { return 0; }\n", "-static")
+    except ToolAbsent as error:
+        absent(str(error))
+    return {"app/App": program(host), "app/App.dll": file("x"), "app/App.runtimeconfig.json": settings}
+
+
+def test_row_36_an_application_with_a_host_of_its_own() -> None:
+    frameworks = ("Microsoft.NETCore.App/8.0.4",)
+    older = report("8.0.4", frameworks, own_host(config("9.0.0")), cmd=("/app/App",))
+    assert older.verdict.exit_code == 150
+    assert older.verdict.lines[2:6] == (
+        "App: /app/App",
+        "Architecture: x64",
+        "Framework: 'Microsoft.NETCore.App', version '9.0.0' (x64)",
+        ".NET location: /usr/share/dotnet",
+    )
+    fitting = report("8.0.4", frameworks, own_host(config("8.0.0")), cmd=("/app/App",))
+    assert fitting.verdict.state is State.STARTS
+    assert [(step.action, step.wanted) for step in fitting.chain][-1:] == [("framework", "Microsoft.NETCore.App 8.0.0")]
+    elsewhere = report("8.0.4", frameworks, own_host(config("8.0.0")), ("DOTNET_ROOT=/opt/dotnet",), ("/app/App",))
+    assert (elsewhere.verdict.message, elsewhere.verdict.exit_code) == ("You must install .NET to run this application.", 131)
+    alone = own_host(file('{"runtimeOptions": {"includedFrameworks": [{"name": "Microsoft.NETCore.App", "version": "8.0.0"}]}}'))
+    assert report("8.0.4", frameworks, alone, ("DOTNET_ROOT=/opt/dotnet",), ("/app/App",)).verdict.state is State.STARTS
 
 
 def test_an_application_that_is_not_there_is_taken_for_a_command_of_the_sdk() -> None:
