@@ -48,6 +48,8 @@ class _Scene(NamedTuple):
     """The runtime that the image starts, or else the newest it has."""
     architecture: str
     musl: bool
+    opened: dict[bytes, bytes]
+    """Libraries that the started JVM has already, by name: the paths its loader opened them by."""
 
 
 def java_findings(rootfs: Rootfs, start: Start, architecture: str) -> Iterator[Finding]:
@@ -60,7 +62,9 @@ def java_findings(rootfs: Rootfs, start: Start, architecture: str) -> Iterator[F
     jvm = own or max(found, key=lambda each: each.release)
     yield from _jdk_findings(rootfs, found)
     jars = [(node, jar) for node, jar in jar_nodes(rootfs) if not any(node.path.startswith(each.home + b"/") for each in found)]
-    scene = _Scene(rootfs, jvm, architecture, _is_musl(rootfs, jvm))
+    loaded = start.loaded.objects if start.loaded is not None else ()
+    opened = {each.name.encode("utf-8", "surrogateescape"): each.path for each in loaded}
+    scene = _Scene(rootfs, jvm, architecture, _is_musl(rootfs, jvm), opened)
     used = _class_path(rootfs, start, jvm) if own is not None else None
     # The jar that the start ends with is told of there.
     others = [each for each in jars if start.cause != "java.class-too-new" or each[0].path != start.subject]
@@ -259,7 +263,8 @@ def _problem(scene: _Scene, library: NativeLibrary) -> tuple[str, str, tuple[str
             family = show(need.version).rpartition("_")[0]
             best = [show(each.version) for each in facts.verdef if show(each.version).startswith(family + "_")]
             has = max(best, key=version_key, default="none")
-            text = f"{error}{show_path(provider.path)}: version `{show(need.version)}' not found (required by {show(path)})"
+            where = show_path(scene.opened.get(need.file) or provider.path)
+            text = f"{error}{where}: version `{show(need.version)}' not found (required by {show(path)})"
             return text, f"The image's {show(need.file)} defines {family} up to {has}.", ("Use a newer base.",)
     return None
 
