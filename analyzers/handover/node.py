@@ -142,4 +142,4 @@ def _follow_npm(place: Surroundings, executed: Execution, script: bytes, words: 
     argv = tuple(part.encode() for part in parts)
     inner = msgspec.structs.replace(executed, argv=argv, script=None)
     refusal = run_node(place, inner, "")
-    return None if refusal is None else refusal._replace(said=refusal.lines[0])
+    return None if refusal is None else refusal._replace(message=refusal.lines[0])

@@ -19,7 +19,7 @@ from analyzers.loader.glibc_open import Files
 from analyzers.loader.glibc_search import Search
 from analyzers.loader.glibc_settings import Environment, drop_comments, parse_command, read_environment
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
-from analyzers.loader.machines import EM_386, EM_486, EM_X86_64, machine_of, x86_isa
+from analyzers.loader.machines import EM_386, EM_486, EM_MIPS, EM_MIPS_RS3, EM_X86_64, machine_of, x86_isa
 from analyzers.loader.order import relocation_order
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 from analyzers.loader.search import Origin, split_list
@@ -331,7 +331,8 @@ class Loading:
             return EMPTY
         versioned = mapped.versioned
         key = ("glibc symbols", node.entry.sha256, versioned)
-        return rootfs.remember(key, lambda: Table(symbols, versioned=versioned))
+        got_first = self._loader.machine in (EM_MIPS, EM_MIPS_RS3)
+        return rootfs.remember(key, lambda: Table(symbols, versioned=versioned, got_first=got_first))
 
     def _relocate(self, order: list[Mapped]) -> LoadResult:
         space = self._space
