@@ -177,3 +177,21 @@ _NPM_CLI = {"usr/local/lib/node_modules/npm/bin/npm-cli.js": script("#!/usr/bin/
 def test_npm_is_followed_where_its_script_is_node_with_a_file(command: str, scripts: str, expected: str) -> None:
     package = {"app/package.json": '{"scripts": {' + scripts + "}}"}
     assert ending(command, {**_NPM, **_NPM_CLI, **package}) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "claimed"),
+    [
+        ("true", "node dist/server.js", True),
+        ("echo x > /app/dist/server.js", "node dist/server.js", False),
+        ("echo x > /app/dist/server.js", "node /app/dist/server", False),
+        ("echo x > /app/other.js", "node dist/server.js", True),
+        ("pip install gunicorn", "python3 -m gunicorn", False),
+        ("true", "python3 -m gunicorn", True),
+        ("echo x > /app/gunicorn.py", "python3 -m gunicorn", False),
+        ("echo x > /app/nope.py", "python3 nope.py", False),
+    ],
+)
+def test_what_a_script_may_make_before_is_not_claimed_absent(before: str, last: str, claimed: bool) -> None:
+    files = {"run.sh": script(f"#!/bin/sh\n{before}\nexec {last}\n"), "usr/local/bin/pip": program(c())}
+    assert bool(ending("/run.sh", files)) is claimed
