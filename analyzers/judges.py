@@ -16,6 +16,7 @@ from analyzers import plugins
 from analyzers.closure import host_fit, start_parts
 from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.dotnet import dotnet_findings
+from analyzers.driver import judge_driver
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.java import java_findings
@@ -48,6 +49,7 @@ JUDGES = (
     Judge("java", 1),
     Judge("dotnet", 1),
     Judge("node", 1),
+    Judge("driver", 1),
     Judge("needs", 1),
     Judge("parts", 1),
 )
@@ -88,6 +90,7 @@ def judge_image(
     findings.extend(java_findings(rootfs, start, config.platform.architecture))
     findings.extend(dotnet_findings(rootfs, start))
     findings.extend(judge_node(rootfs, plugged))
+    findings.extend(judge_driver(rootfs))
     findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))
