@@ -16,6 +16,7 @@ from analyzers import plugins
 from analyzers.closure import host_fit, start_parts
 from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.dotnet import dotnet_findings
+from analyzers.driver import judge_driver
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.java import java_findings
@@ -52,6 +53,7 @@ JUDGES = (
     Judge("php", 1),
     Judge("ruby", 1),
     Judge("node", 1),
+    Judge("driver", 1),
     Judge("needs", 1),
     Judge("parts", 1),
 )
@@ -94,6 +96,7 @@ def judge_image(
     findings.extend(php_findings(rootfs, start, config, profile))
     findings.extend(ruby_findings(rootfs))
     findings.extend(judge_node(rootfs, plugged))
+    findings.extend(judge_driver(rootfs))
     findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))

@@ -48,9 +48,9 @@ _NAMED = re.compile(
     rb"(.*?)[-.@](" + _SYSTEMS + rb")[-_](" + _ARCHES + rb")(?:[-_](gnu|glibc|gnueabihf|musl|musleabihf|msvc|eabi))?"
 )
 _PREBUILT = re.compile(rb"(.*/)?prebuilds/(" + _SYSTEMS + rb")-([a-z0-9+]+)/([^/]+)\.node")
-_REGISTERS = re.compile(rb"node_register_module_v(\d+)")
-_HEADER = re.compile(rb"^#define NODE_MODULE_VERSION (\d+)\s*$", re.MULTILINE)
-_LIBNODE = re.compile(rb"libnode\.so\.(\d+)")
+_REGISTERS = re.compile(rb"node_register_module_v(\d{1,6})")
+_HEADER = re.compile(rb"^#define NODE_MODULE_VERSION (\d{1,6})\s*$", re.MULTILINE)
+_LIBNODE = re.compile(rb"libnode\.so\.(\d{1,6})")
 _ONLY_ELSEWHERE = (b"/fsevents/",)
 """Required on one system only, by whoever brings it."""
 _RULES = {
@@ -160,7 +160,7 @@ def _abi_of(rootfs: Rootfs, path: bytes, node: Node, env: Sequence[bytes]) -> in
             return int(numbers[-1])
     release = variable(env, b"NODE_VERSION") or b""
     major = release.removeprefix(b"v").partition(b".")[0]
-    return _ABI.get(int(major)) if path == b"/usr/local/bin/node" and major.isdigit() else None
+    return _ABI.get(int(major)) if path == b"/usr/local/bin/node" and len(major) < 4 and major.isdigit() else None
 
 
 class Addons:
@@ -265,7 +265,7 @@ def describe(node: Node) -> Addon:
     name = root.rpartition(b"node_modules/")[2] or file
     if prebuilt is not None:
         tags = prebuilt[4].split(b".")
-        abi = next((int(tag[3:]) for tag in tags if tag.startswith(b"abi") and tag[3:].isdigit()), None)
+        abi = next((int(tag[3:9]) for tag in tags if tag.startswith(b"abi") and tag[3:].isdigit()), None)
         libc = next((_LIBCS[tag] for tag in tags if tag in (b"glibc", b"musl")), None)
         abi = None if b"napi" in tags else abi
         system, libc = _system(prebuilt[2], libc)

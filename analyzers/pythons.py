@@ -82,7 +82,9 @@ def interpreter_at(rootfs: Rootfs, path: bytes, env: Sequence[bytes]) -> Interpr
     environment = _environment_of(rootfs, path)
     release = _release(rootfs, node)
     home = _home(rootfs, environment) or b"/" + node.path.rpartition(b"/")[0]
-    stdlib = _stdlib(rootfs, (home, b"/" + node.path.rpartition(b"/")[0]), release)
+    said = variable(env, b"PYTHONHOME") or b""
+    homes = (home, b"/" + node.path.rpartition(b"/")[0])
+    stdlib = _stdlib(rootfs, (said.rstrip(b"/") + b"/bin", *homes) if said.startswith(b"/") else homes, release)
     if stdlib is None:
         return None
     directory, minor, threads = stdlib

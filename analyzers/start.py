@@ -15,7 +15,8 @@ import msgspec
 from analyzers.accounts import MAX_ID, ResolvedUser, resolve_user
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Outcome, Stage, State, Step, show
-from analyzers.handover import MAX_HANDOVERS, Following, Refusal, Remark, Surroundings, hand_over
+from analyzers.handover import MAX_HANDOVERS, Following, Refusal, Remark, Surroundings, hand_over, may_undo
+from analyzers.handover.writes import Writes
 from analyzers.kernel import Execution, execute
 from analyzers.loader import LoadResult, Process, load
 from analyzers.lookup import STRERROR, Failed, clean, go_quote, look_up
@@ -87,6 +88,8 @@ class _Context(NamedTuple):
     user: ResolvedUser
     blurred: bool = False
     """Some arguments of the program that runs now are unknown."""
+    writes: Writes = Writes()
+    """What may have been written before it runs."""
 
 
 def foretell_start(rootfs: Rootfs, config: ImageConfig, profile: HostProfile, overrides: Overrides) -> Start:
@@ -178,12 +181,16 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     """The program runs. Where it is env or a shell, what it does first is followed too (K5, R43), `left` times at most."""
     facts = None if executed.program is None else context.rootfs.elf(executed.program)
     family = base.loaded.family if base.loaded is not None else "" if facts is None else facts.static_libc
-    place = Surroundings(context.rootfs, context.env, context.cwd, context.profile, context.architecture)
+    place = Surroundings(context.rootfs, context.env, context.cwd, context.profile, context.architecture, context.writes)
     done = hand_over(place, executed, family) if left and not context.blurred else None
     if done is None:
         return _started(base, steps)
     if isinstance(done, Following):
         return _follow(context, base, steps, done, left)
+    if isinstance(done, Refusal) and may_undo(context.writes, done, context.cwd):
+        words = "unless what runs before makes it: " + show(done.message or done.lines[0])
+        base = _noted(base, (), (Remark("shell.may-fail", words, show_path(done.subject), done.steps),), done.assumptions)
+        return _started(base, steps)
     steps.extend(done.steps)
     base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
     if isinstance(done, Refusal):
@@ -226,7 +233,7 @@ def _follow_one(context: _Context, base: Start, steps: list[Step], done: Followi
     if executed is None:
         return _started(base, steps)
     steps.extend(executed.steps)
-    context = context._replace(env=tuple(done.env), cwd=done.cwd, blurred=not done.whole)
+    context = context._replace(env=tuple(done.env), cwd=done.cwd, blurred=not done.whole, writes=context.writes | done.writes)
     base = msgspec.structs.replace(base, subject=executed.subject or base.subject, culprit=executed.culprit)
     return _execute_next(context, base, steps, executed, left)
 

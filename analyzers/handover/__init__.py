@@ -5,6 +5,7 @@ Knows programs by the names of their files, one row of the table each; claims no
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,9 +17,10 @@ from analyzers.handover.place import MUSL_STRERROR, STRERROR, Following, Refusal
 from analyzers.handover.python import run_python
 from analyzers.handover.shell import follow_shell
 from analyzers.handover.wrappers import BUSYBOX_WRAPPERS, WRAPPERS, follow_gosu, follow_wrapper
+from analyzers.handover.writes import Writes
 from analyzers.kernel import Execution
 
-__all__ = ["MAX_HANDOVERS", "Following", "Refusal", "Remark", "Surroundings", "hand_over"]
+__all__ = ["MAX_HANDOVERS", "Following", "Refusal", "Remark", "Surroundings", "hand_over", "may_undo"]
 
 MAX_HANDOVERS = 8
 
@@ -84,3 +86,12 @@ def hand_over(place: Surroundings, executed: Execution, family: str) -> Followin
     if is_own_host(place.rootfs, executed.program):
         return start_own_host(place, executed, family)
     return None
+
+
+def may_undo(writes: Writes, refusal: Refusal, cwd: bytes) -> bool:
+    """Whether what was written before may be what the program gives up for want of."""
+    if not writes.paths:
+        return writes.anywhere
+    looked_at = [each.path.encode("utf-8", "surrogateescape") for step in refusal.steps for each in step.attempts]
+    wanted = [posixpath.join(cwd, refusal.culprit), b"/" + refusal.subject, *looked_at]
+    return any(writes.near(path) or any(each.startswith(path) for each in writes.paths) for path in wanted if path != b"/")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from analyzers.finding import Step
+from analyzers.handover.writes import Writes
 from analyzers.kernel import Execution
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Rootfs
@@ -49,6 +50,8 @@ class Following(NamedTuple):
     """What was said on the way, on the error output."""
     remarks: tuple[Remark, ...] = ()
     assumptions: tuple[str, ...] = ()
+    writes: Writes = Writes()
+    """What may have been written before it runs."""
     others: tuple[Following, ...] = ()
     """Other programs that it may end up running instead."""
     steps: tuple[Step, ...] = ()
@@ -83,6 +86,8 @@ class Surroundings(NamedTuple):
     cwd: bytes
     profile: HostProfile
     architecture: str
+    writes: Writes = Writes()
+    """What may have been written before it runs: nothing there is known to be absent."""
 
 
 def applet(executed: Execution) -> bytes:

@@ -105,7 +105,7 @@ def _concluded(place: Surroundings, found: Survey, file: str) -> Following | Ref
 
 
 def _launched(outcome: Launched) -> Following:
-    return Following(outcome.executed, outcome.env, outcome.cwd, outcome.whole)
+    return Following(outcome.executed, outcome.env, outcome.cwd, outcome.whole, writes=outcome.writes)
 
 
 def _failed(outcome: Failed, found: Survey, lines: tuple[bytes, ...], remarks: tuple[Remark, ...]) -> Refusal:

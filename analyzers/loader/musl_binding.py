@@ -104,6 +104,25 @@ class _Table(NamedTuple):
     """Found only by references that are not PLT's."""
 
 
+class _Names:
+    """What any of these sets has. A union would copy a hundred thousand names for each plug-in of a big program."""
+
+    __slots__ = ("_sets",)
+
+    def __init__(self, sets: Sequence[frozenset[bytes]]) -> None:
+        self._sets = [each for each in sorted(sets, key=len, reverse=True) if each]
+
+    def __contains__(self, name: bytes) -> bool:
+        return any(name in each for each in self._sets)
+
+
+def _table(rootfs: Rootfs, owner: Object, facts: SymbolFacts) -> _Table:
+    """Names are unpacked once for each content, however many processes and plug-ins are foretold."""
+    key = "musl names", owner.node.entry.sha256 or owner.node.identity
+    names, plt_names = rootfs.remember(key, lambda: (visible_names(facts), frozenset(filter(None, facts.plt_names.split(b"\0")))))
+    return _Table(owner, facts, names, plt_names)
+
+
 def bind(rootfs: Rootfs, objects: Sequence[Object], itself: Object, version: tuple[int, ...]) -> Bound:
     """`objects` in load order, the program first; `itself` is the loader, which may be among them."""
     tables = []
@@ -111,7 +130,7 @@ def bind(rootfs: Rootfs, objects: Sequence[Object], itself: Object, version: tup
         facts = _symbols(rootfs, each.node, each.facts)
         if facts is None:
             return Bound(unknown=f"the symbols of {each.shown} were not read")
-        tables.append(_Table(each, facts, visible_names(facts), frozenset(filter(None, facts.plt_names.split(b"\0")))))
+        tables.append(_table(rootfs, each, facts))
     at = next(at for at, table in enumerate(tables) if table.owner is itself)
     scope = tables[: len(objects)]
     binder = _Binder(scope, tables[at:], itself.facts, version)
@@ -132,7 +151,7 @@ def bind_opened(
         facts = _symbols(rootfs, each.node, each.facts)
         if facts is None:
             return Bound(unknown=f"the symbols of {each.shown} were not read")
-        tables.append(_Table(each, facts, visible_names(facts), frozenset(filter(None, facts.plt_names.split(b"\0")))))
+        tables.append(_table(rootfs, each, facts))
     at = next(at for at, table in enumerate(tables) if table.owner is itself)
     scope = tables[: len(objects)]
     binder = _Binder(scope, tables[at:], itself.facts, version)
@@ -185,8 +204,8 @@ class _Binder:
         self.libc_on = libc_on
         """get_lfs64 looks from the loader on, whether it is in the scope or not."""
         self.version = version or _UNKNOWN_VERSION
-        self.defined: frozenset[bytes] = frozenset().union(*(table.names for table in tables))
-        self.with_plt: frozenset[bytes] = self.defined.union(*(table.plt_names for table in tables))
+        self.defined = _Names([table.names for table in tables])
+        self.with_plt = _Names([*(table.names for table in tables), *(table.plt_names for table in tables)])
         program = tables[0].owner.facts
         self.no_hash = not (program.has_gnu_hash or program.has_sysv_hash)
         """Every lookup begins with the program, and dies there."""

@@ -16,6 +16,8 @@ TABLE = (
         "Copy the file into the image, or mend the path in ENTRYPOINT, CMD or WORKDIR.",
         "CPython Modules/main.c",
         Reason.SCRIPT,
+        example="python3: can't open file '/app/app.py': [Errno 2] No such file or directory",
+        evidence='command line, WORKDIR; paths, modes and owners of the merged layers',
     ),
     Rule(
         "python.no-main",
@@ -25,6 +27,8 @@ TABLE = (
         "Name the script itself, or use -m with the package's name.",
         "CPython Lib/runpy.py",
         Reason.SCRIPT,
+        example="/usr/local/bin/python: can't find '__main__' module in '/app'",
+        evidence='command line, WORKDIR; paths of the merged layers',
     ),
     Rule(
         "python.module-absent",
@@ -34,6 +38,8 @@ TABLE = (
         "Install the package for this very interpreter: a package in another release's site-packages is not seen.",
         "CPython Lib/runpy.py, Lib/site.py",
         Reason.OTHER,
+        example='/usr/local/bin/python: No module named gunicorn',
+        evidence="command line or first lines of the script; sys.path by pyvenv.cfg, .pth files and PYTHONPATH",
     ),
     Rule(
         "python.glibc-extension-on-musl",
@@ -42,6 +48,8 @@ TABLE = (
         "manylinux wheels are for glibc; musl's loader or the interpreter's file name tag keeps them out.",
         "Install musllinux wheels (pip picks them when it runs in the musl image itself), or use a slim Debian base.",
         "failures 28, R11, R12",
+        example="ModuleNotFoundError: No module named 'numpy.core._multiarray_umath'",
+        evidence="tag in the file's name, DT_NEEDED and symbols of the module; the interpreter's own tag and loader",
     ),
     Rule(
         "python.musl-extension-on-glibc",
@@ -50,6 +58,8 @@ TABLE = (
         "musllinux wheels are for musl.",
         "Install manylinux wheels (pip picks them when it runs in the glibc image itself), or use an alpine base.",
         "failures 28, R11, R12",
+        example='ImportError: libc.musl-x86_64.so.1: cannot open shared object file: No such file or directory',
+        evidence="tag in the file's name, DT_NEEDED of the module; the interpreter's own tag and loader",
     ),
     Rule(
         "python.extension-for-another-release",
@@ -58,6 +68,8 @@ TABLE = (
         "A file whose tag is not one of the interpreter's own is not seen by import.",
         "Install the packages with the interpreter that runs them; build and run stage must have the same release of Python.",
         "failures 29, R10",
+        example="ModuleNotFoundError: No module named 'markupsafe._speedups'",
+        evidence="tag in the file's name; release of every interpreter whose sys.path has the directory",
     ),
     Rule(
         "python.extension-for-another-architecture",
@@ -66,6 +78,8 @@ TABLE = (
         "The loader passes over files of another machine.",
         "Install the packages on the platform that the image is for.",
         "R10, G32",
+        example="ModuleNotFoundError: No module named 'pkg._native'",
+        evidence="tag in the file's name, e_machine; the interpreter's own",
     ),
     Rule(
         "python.extension-unloadable",
@@ -74,6 +88,8 @@ TABLE = (
         "A library, a version of one or a symbol that they need is nowhere in the image.",
         "Install the library named, or a build of the package that brings its own.",
         "failures 30, R13",
+        example='ImportError: libGL.so.1: cannot open shared object file: No such file or directory',
+        evidence="DT_NEEDED, versions and symbols of the module, loaded into the interpreter's process",
     ),
     Rule(
         "python.extension-executable-stack",
@@ -82,6 +98,8 @@ TABLE = (
         "Since glibc 2.41 dlopen refuses libraries that ask for one.",
         "Use a newer release of the package, or clear the mark with `patchelf --clear-execstack`.",
         "failures 40, G34",
+        example='ImportError: /app/x.so: cannot enable executable stack as shared object requires: Invalid argument',
+        evidence='PT_GNU_STACK of the module and of what it needs; release of glibc',
     ),
     Rule(
         "python.standard-module-unloadable",
@@ -90,6 +108,8 @@ TABLE = (
         "Slim images leave out libraries that few programs need, such as Tk's.",
         "Install the library named if the program imports the module.",
         "R13",
+        example='ImportError: libtk8.6.so: cannot open shared object file: No such file or directory',
+        evidence="DT_NEEDED of lib-dynload, loaded into the interpreter's process",
     ),
     Rule(
         "python.host-library",
@@ -98,6 +118,8 @@ TABLE = (
         "The driver's libraries are put into the container by the runtime; without it the modules do not load.",
         "Run the container with the driver's runtime (--gpus all).",
         "failures 50",
+        example='ImportError: libcuda.so.1: cannot open shared object file: No such file or directory',
+        evidence="DT_NEEDED of the module; names of the driver's libraries",
     ),
     Rule(
         "python.extension-undecided",
@@ -106,6 +128,8 @@ TABLE = (
         "They need something that the image has, but not where the loader looks: Python code may load it first.",
         "Import the module once in the built image.",
         "R13",
+        example='ImportError: libtorch.so: cannot open shared object file: No such file or directory',
+        evidence='DT_NEEDED of the module; the library elsewhere in the image',
     ),
     Rule(
         "python.packages-of-another-release",
@@ -114,6 +138,8 @@ TABLE = (
         "Each release has a site-packages of its own and does not look into another's.",
         "Install the packages with the interpreter that runs them; build and run stage must have the same release of Python.",
         "failures 29",
+        example='12 packages lie in /usr/local/lib/python3.11/site-packages, and no Python 3.11 is in the image (found: 3.12)',
+        evidence='site-packages directories; interpreters of the image',
     ),
     Rule(
         "python.dead-entry-point",
@@ -122,5 +148,7 @@ TABLE = (
         "Installers write the absolute path of the build stage's interpreter into the #! line.",
         "Install the packages at the path they are used at, or copy the interpreter along.",
         "R14, K9",
+        example='exec /venv/bin/flask: no such file or directory',
+        evidence='#! lines of scripts in bin directories; pyvenv.cfg',
     ),
 )  # fmt: skip

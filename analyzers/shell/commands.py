@@ -13,9 +13,10 @@ from analyzers.accounts import Credentials
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Step, show
 from analyzers.handover.place import Surroundings
+from analyzers.handover.writes import Writes
 from analyzers.kernel import Execution, execute
 from analyzers.shell.names import ONLY_READ, WRITES_ARGUMENTS
-from analyzers.shell.state import Field, Gap, State, Writes
+from analyzers.shell.state import Field, Gap, State
 from analyzers.shell.tree import Dialect
 from analyzers.trail import attempt
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from analyzers.accounts import Credentials
 from analyzers.facts import Kind
 from analyzers.handover.place import Surroundings
+from analyzers.handover.writes import ANYWHERE
 from analyzers.shell.commands import Speaker, absolute
 from analyzers.shell.conditions import Truth
 from analyzers.shell.expansion import Expander
 from analyzers.shell.outcomes import Break, Ended, Failed, GaveUp, Lost, Missing, NotQuiet, Over, Return
-from analyzers.shell.state import ANYWHERE, Blame, Field, Gap, State, Value, Variable
+from analyzers.shell.state import Blame, Field, Gap, State, Value, Variable
 from analyzers.shell.tree import (
     AndOr,
     Commands,

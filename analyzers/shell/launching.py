@@ -8,6 +8,7 @@ import msgspec
 
 from analyzers.facts import Kind
 from analyzers.finding import Step
+from analyzers.handover.writes import ANYWHERE, Writes
 from analyzers.kernel import Execution
 from analyzers.shell.commands import absolute, candidates, refusal, seek, written
 from analyzers.shell.conditions import Malformed, evaluate
@@ -16,7 +17,7 @@ from analyzers.shell.models import model
 from analyzers.shell.names import BUSYBOX_APPLETS
 from analyzers.shell.nested import follow_script
 from analyzers.shell.outcomes import Failed, Lost, Missing, Over
-from analyzers.shell.state import ANYWHERE, Blame, Field, Gap, Launched, Value, Writes
+from analyzers.shell.state import Blame, Field, Gap, Launched, Value
 from analyzers.shell.tree import (
     Assignment,
     Dialect,
@@ -144,7 +145,7 @@ class Launching(Core):
             raise self.lost(f"the value of {min(_ONCE_ONLY.intersection(unknown)).decode()} cannot be foretold")
         whole = all(isinstance(each, bytes) for each in fields)
         executed = msgspec.structs.replace(done, steps=steps)
-        return Launched(executed, env, self.state.cwd or b"/", self.line, whole, replaces)
+        return Launched(executed, env, self.state.cwd or b"/", self.line, whole, replaces, self.state.writes)
 
     def redirected(self, redirects: Sequence[Redirect]) -> None:
         """Files that redirections may write."""

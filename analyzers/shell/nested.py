@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analyzers.facts import Kind
 from analyzers.handover.asked import asked, dialect_of
+from analyzers.handover.writes import ANYWHERE, Writes
 from analyzers.shell.commands import Speaker
 from analyzers.shell.outcomes import Break, Ended, Failed, GaveUp, Lost, NotQuiet, Over, Return
-from analyzers.shell.state import ANYWHERE, Launched, State, Writes
+from analyzers.shell.state import Launched, State
 from analyzers.trail import show_path
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from typing import NamedTuple
 
+from analyzers.handover.writes import Writes
 from analyzers.kernel import Execution
 from analyzers.shell.tree import Command
 
@@ -49,35 +49,8 @@ class Launched(NamedTuple):
     whole: bool = True
     """Every argument is known."""
     replaces: bool = True
-
-
-class Writes:
-    """What programs may have written: paths, with all below them, or anything."""
-
-    __slots__ = ("anywhere", "paths")
-
-    def __init__(self, paths: Iterable[bytes] = (), *, anywhere: bool = False) -> None:
-        self.paths = frozenset(paths)
-        self.anywhere = anywhere
-
-    def may_hold(self, path: bytes) -> bool:
-        """Whether something may have been written at `path` (absolute), or above it."""
-        return self.anywhere or self.names(path)
-
-    def names(self, path: bytes) -> bool:
-        """Whether something is known to have been written at `path` or above it."""
-        return any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self.paths)
-
-    def near(self, directory: bytes) -> bool:
-        """Whether something may have been written in a directory."""
-        start = directory.rstrip(b"/") + b"/"
-        return self.may_hold(directory) or any(each.startswith(start) for each in self.paths)
-
-    def __or__(self, other: Writes) -> Writes:
-        return Writes(self.paths | other.paths, anywhere=self.anywhere or other.anywhere)
-
-
-ANYWHERE = Writes(anywhere=True)
+    writes: Writes = Writes()
+    """What may have been written before."""
 
 
 class State:

@@ -52,6 +52,7 @@ _EXTENSION = "void *PyInit_{name}(void) {{ return (void *)0; }}\n"
 _BIG_TLS = _EXTENSION.format(name="big_tls") + (
     '__thread char room[4000] __attribute__((tls_model("initial-exec")));\nchar *peek(int at) { return room + at; }\n'
 )
+_CALLS_HELP = "int libhelp(void);\nvoid *use = (void *)libhelp;\n"
 _WANTS_SYMBOL = _EXTENSION.format(name="wants_symbol") + "void nowhere(void);\nvoid call(void) { nowhere(); }\n"
 
 
@@ -72,11 +73,7 @@ def _stacks() -> Items:
         f"{plugins.MUSL_SITE}/stack.so": program(library("stack.so", _EXTENSION.format(name="stack"), "-Wl,-z,execstack")),
         f"{plugins.MUSL_SITE}/helped.so": program(
             library(
-                "helped.so",
-                _EXTENSION.format(name="helped"),
-                "-Wl,--no-as-needed",
-                *runpath("$ORIGIN"),
-                libs={"libhelp.so": _help()},
+                "helped.so", _EXTENSION.format(name="helped") + _CALLS_HELP, *runpath("$ORIGIN"), libs={"libhelp.so": _help()}
             )
         ),
         f"{plugins.MUSL_SITE}/libhelp.so": program(_help()),

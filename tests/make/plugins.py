@@ -111,7 +111,7 @@ def _python_symbols(extension: bytes) -> Iterator[str]:
     return (name.decode() for name in names.split(b"\0") if name.startswith((b"Py", b"_Py")))
 
 
-def _stand_in(base: Root, triplet: str, compiler: tuple[str, ...], *wheels: str) -> Root:
+def stand_in(base: Root, triplet: str, compiler: tuple[str, ...], *wheels: str) -> Root:
     """A program in the place of python3.11 that loads files as Python does, and the names that tell its build; what modules of
     these wheels want of Python is there by name, with nothing behind it.
     """
@@ -132,13 +132,13 @@ def _stand_in(base: Root, triplet: str, compiler: tuple[str, ...], *wheels: str)
 @functools.cache
 def musl_python() -> Root:
     """On Alpine."""
-    return _stand_in(roots.alpine(), "x86_64-linux-musl", MUSL_GCC, "bcrypt-musl", "markupsafe-musl")
+    return stand_in(roots.alpine(), "x86_64-linux-musl", MUSL_GCC, "bcrypt-musl", "markupsafe-musl")
 
 
 @functools.cache
 def glibc_241_python() -> Root:
     """On glibc 2.41, which no longer makes stacks executable."""
-    return _stand_in(roots.neighbour("2.41"), "x86_64-linux-gnu", GCC)
+    return stand_in(roots.neighbour("2.41"), "x86_64-linux-gnu", GCC)
 
 
 @functools.cache

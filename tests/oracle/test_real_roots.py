@@ -10,6 +10,12 @@ import re
 
 import pytest
 
+from analyzers.accounts import Credentials
+from analyzers.node import judge_node
+from analyzers.plugins import Start
+from analyzers.profile import DEFAULT_PROFILE
+from analyzers.python import Imports, judge_python
+from analyzers.pythons import find_interpreters
 from tests.conftest import absent
 from tests.make.elves import ToolAbsent
 from tests.oracle.agreement import PAGE, PAIRS, Systems, ask, excuse_lines, unexcused
@@ -44,6 +50,19 @@ def test_files_of_a_system_end_as_its_own_loader_ends_them(systems: Systems, roo
     assert agreement.files >= min(sample, SAMPLE)
     assert agreement.starts > 0 or sample == FOREIGN_SAMPLE
     assert unexcused(root, form, agreement) == []
+
+
+@pytest.mark.parametrize("root", ["alpine", "bookworm", "trixie"])
+def test_nothing_of_a_system_s_own_python_is_called_broken(systems: Systems, root: str) -> None:
+    """Every package that a distribution brings can be imported, its numpy and scipy too."""
+    try:
+        rootfs = systems[root].rootfs
+    except ToolAbsent as error:
+        absent(str(error))
+    start = Start((b"PATH=/usr/local/bin:/usr/bin:/bin",), b"/", Credentials(0, 0, (), True), DEFAULT_PROFILE)
+    assert [each.message for each in (*judge_python(rootfs, start), *judge_node(rootfs, start))] == []
+    tried = list(Imports(rootfs, find_interpreters(rootfs, start.env), start).tried())
+    assert len(tried) >= {"alpine": 0, "bookworm": 150, "trixie": 50}[root]
 
 
 def _section(title: str) -> list[str]:
