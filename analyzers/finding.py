@@ -103,7 +103,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     origin: str
     """`entrypoint`, `PATH`, `symlink`, `#!`, `PT_INTERP`, `LD_PRELOAD`, `DT_RPATH`, `LD_LIBRARY_PATH`, `DT_RUNPATH`,
-    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`."""
+    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`,
+    `sys.path`."""
     path: str
     outcome: Outcome
     whose: str = ""
@@ -117,7 +118,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One link of the start chain: the program looked up, a #! interpreter, PT_INTERP, a library wanted."""
 
     action: str
-    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`."""
+    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`, `script`,
+    `module`."""
     wanted: str
     by: str = ""
     """Path of the object that wants it; empty for the image config."""
@@ -173,7 +175,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that a run stage need not carry."""
 
     kind: str
-    """`cache`, `build-tools`, `headers`, `static-libraries` or `version-control`."""
+    """`cache`, `build-tools`, `headers`, `static-libraries`, `version-control`, `debug` or `symbols`."""
     what: str
     """In words, such as `package lists of apt`."""
     path: str
@@ -210,7 +212,7 @@ class LayerSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     created_by: str = ""
     """The build instruction from `history`, as recorded."""
     size_bytes: int = 0
-    """Length of the uncompressed tar."""
+    """Bytes of its files; its tar is longer by headers and padding."""
     entries: int = 0
     wasted_bytes: int = 0
     """Bytes of this layer that a later layer hides or replaces."""
@@ -250,7 +252,9 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     packages: dict[str, str] = {}
     """Of the image's package database: file name of a shared library to the package that brought it."""
     size_bytes: int = 0
+    """Bytes of the files of all layers: the sum of their sizes."""
     wasted_bytes: int = 0
+    """Those of them that a later layer hides or replaces."""
     files: int = 0
     elf_files: int = 0
     directories: tuple[Weight, ...] = ()

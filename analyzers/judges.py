@@ -12,15 +12,20 @@ from typing import NamedTuple
 
 import msgspec
 
+from analyzers import plugins
 from analyzers.closure import host_fit, start_parts
-from analyzers.contents import Weighing
+from analyzers.contents import DEBUG, SYMBOLS, Weighing
+from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
 from analyzers.needs import find_needs
+from analyzers.node import judge_node
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.python import judge_python
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
@@ -36,9 +41,13 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 3),
-    Judge("layers", 1),
-    Judge("size", 2),
+    Judge("start", 4),
+    Judge("layers", 2),
+    Judge("size", 3),
+    Judge("python", 1),
+    Judge("java", 1),
+    Judge("dotnet", 1),
+    Judge("node", 1),
     Judge("needs", 1),
     Judge("parts", 1),
 )
@@ -74,7 +83,13 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    plugged = plugins.Start(start.env, start.cwd, start.user.credentials(dac_override=profile.dac_override), profile)
+    findings.extend(judge_python(rootfs, plugged))
+    findings.extend(java_findings(rootfs, start, config.platform.architecture))
+    findings.extend(dotnet_findings(rootfs, start))
+    findings.extend(judge_node(rootfs, plugged))
     findings.extend(find_needs(start, rootfs))
+    findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
@@ -114,7 +129,7 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*_ASSUMPTIONS, *dict.fromkeys(start.assumptions)),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
@@ -185,6 +200,13 @@ def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
         yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
 
 
+def _remark_findings(start: Start) -> Iterator[Finding]:
+    """What was found on the way through scripts and wrappers."""
+    for each in dict.fromkeys(start.remarks):
+        rule = RULES[each.rule]
+        yield Finding(rule.id, rule.severity, each.message, each.subject, trail=each.steps, why=rule.why, remedies=(rule.remedy,))
+
+
 def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:
     """Decisions 12: judged for the host's CPU level and for the baseline; a difference is a finding."""
     executed, loaded = start.execution, start.loaded
@@ -215,7 +237,7 @@ def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
     for each in contents:
         if each.size_bytes < _WASTE_FLOOR:
             continue
-        rule = RULES["size." + each.kind]
+        rule = RULES["size.unstripped" if each.kind in (DEBUG, SYMBOLS) else "size." + each.kind]
         text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
         yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
 
@@ -244,7 +266,7 @@ def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSiz
         yield LayerSummary(
             facts.diff_id,
             show(created[index].encode("utf-8", "surrogatepass")) if index < len(created) else "",
-            facts.size_bytes,
+            each.file_bytes,
             each.entries,
             each.wasted_bytes,
             facts.coverage.value,

@@ -24,6 +24,7 @@ from service.remedies import Remedy, remedies_of
 from service.risk import FindingCount
 from service.routes import Call, Problem, Refused, Route, Site, json_response, store_answers
 from service.silencing import Silenced
+from service.sources import Build
 
 MOST_OWN_BASES = 6
 """Images of the fleet that a program is tried on, those that most others are built on."""
@@ -82,8 +83,12 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     risk: int | None
     """0 to 100 by the formula of docs/metrics.md; null where nothing is known."""
     team: str
+    build: Build | None
+    """The build that made it, where a source told of one."""
     growth_bytes: int | None
     """Change of the unpacked size by the last push of this tag; null before there were two."""
+    new_rules: tuple[str, ...] | None
+    """Rules of fatal and later findings that the last push of this tag brought; null before there were two."""
     isa_level: int
     """x86-64 level that the start chain needs; 0 where it says none."""
     max_page_size: int
@@ -208,7 +213,7 @@ def item_of(row: FleetRow) -> ImageItem:
         uncompressed_bytes=row.size_bytes, wasted_bytes=row.wasted_bytes, layers=len(row.layers),
         findings=tuple(_count(found) for found in row.findings), silenced=tuple(_count(found) for found in row.silenced),
         complete=row.complete, risk=row.risk,
-        team=row.team, growth_bytes=row.growth_bytes, isa_level=row.isa_level,
+        team=row.team, build=row.build, growth_bytes=row.growth_bytes, new_rules=row.new_rules, isa_level=row.isa_level,
         max_page_size=row.max_page_size, kernel=row.kernel, first_seen=row.first_seen,
         last_seen=row.last_seen, analysed_at=row.analysed_at,
         report_url=f"/api/v1/images/{quote(row.image_id)}" if row.report_key else "",

@@ -11,7 +11,7 @@ import base64
 import binascii
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,9 +21,10 @@ from analyzers.finding import Reason, Report, Severity, Stage, State
 from service.owners import Owners
 from service.risk import FindingCount, count_findings, risk_of, without
 from service.silencing import Silences
-from service.sources import Sighting
+from service.sources import Build, Sighting
 
 MAX_PAGE = 500
+KEPT_BUILDS = 10_000
 _SEVERITIES = tuple(Severity)
 
 
@@ -74,16 +75,21 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     """Oldest Linux that the start chain says it runs on."""
     team: str = ""
     """Whose it is, by the owners of the configuration."""
+    build: Build | None = None
+    """The build that made it, where a source told of one."""
     growth_bytes: int | None = None
     """Change of the uncompressed size by the last push of this tag; None before there were two."""
+    new_rules: tuple[str, ...] | None = None
+    """Rules of fatal and later findings that the last push brought; None before there were two."""
     compressed_bytes: int = 0
     """Bytes of the layers as transported; 0 when the source does not tell."""
     size_bytes: int = 0
+    """Bytes of the files of all layers."""
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
     layer_bytes: tuple[int, ...] = ()
-    """Uncompressed size of each."""
+    """Bytes of the files of each."""
     findings: tuple[FindingCount, ...] = ()
     """Worst first; the silenced ones are among them."""
     silenced: tuple[FindingCount, ...] = ()
@@ -156,6 +162,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the last listing that went through; 0 when none did."""
     error: str = ""
     """Why the last attempt failed; empty when it did not."""
+    remark: str = ""
+    """What went well and yet left a doubt, such as a gap in what was listed."""
 
 
 class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -180,6 +188,10 @@ class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Exact, or the family alone."""
     layer: str = ""
     """Diff ID that the image has."""
+    digest: str = ""
+    """Digest of the index or the manifest, or the image ID."""
+    build: str = ""
+    """Ref of the build that made it."""
     sort: str = "standing"
 
 
@@ -218,14 +230,16 @@ class Fleet:
         self._rows: dict[tuple[str, ...], FleetRow] = {}
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
         self._sources: dict[str, SourceStatus] = {}
+        self._builds: dict[str, Build] = {}
         self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def upsert(self, row: FleetRow) -> None:
-        """Adds a row, or replaces the one of the same name and platform. Whose it is, is said here."""
-        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository))
+        """Adds a row, or replaces the one of the same name and platform. Whose it is and what built it is said here."""
+        build = next((self._builds[digest] for digest in _digests(row) if digest in self._builds), None)
+        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository), build=build)
         if self._rows.get(row.key) == row:
             return
         self._rows[row.key] = row
@@ -249,6 +263,19 @@ class Fleet:
         self.owners = owners
         for row in self.rows():
             self.upsert(row)
+
+    def news_of_builds(self, builds: Mapping[str, Build]) -> dict[str, Build]:
+        """Those builds, by the digest of what they made, that are not known yet."""
+        return {digest: build for digest, build in builds.items() if digest and self._builds.get(digest) != build}
+
+    def note_builds(self, builds: Mapping[str, Build]) -> None:
+        """What builds made: every image of those digests says so."""
+        self._builds |= builds
+        for digest in list(self._builds)[: max(0, len(self._builds) - KEPT_BUILDS)]:
+            del self._builds[digest]
+        for row in self.rows() if builds else ():
+            if not builds.keys().isdisjoint(_digests(row)):
+                self.upsert(row)
 
     def note_source(self, status: SourceStatus) -> None:
         """How a source does now."""
@@ -381,6 +408,11 @@ def make_row(
     )  # fmt: skip
 
 
+def _digests(row: FleetRow) -> tuple[str, ...]:
+    """What the image may be known by."""
+    return (row.digest, row.manifest_digest, row.image_id)
+
+
 def short_digest(digest: str) -> str:
     """The first twelve hex digits, as people see them."""
     return digest.partition(":")[2][:12]
@@ -412,6 +444,10 @@ def _fits(row: FleetRow, query: FleetQuery) -> bool:
     if query.severity and not any(found.severity == query.severity for found in row.findings):
         return False
     if query.layer and query.layer not in row.layers:
+        return False
+    if query.digest and query.digest not in _digests(row):
+        return False
+    if query.build and (row.build is None or row.build.ref != query.build):
         return False
     words = query.q.lower().split()
     if not words:

@@ -123,6 +123,13 @@ class Access(msgspec.Struct, frozen=True):
     """Host names that requests may be for; empty allows any. Loopback names keep DNS rebinding out (hostile 136)."""
 
 
+class Deliveries(Protocol):
+    """What is behind /hooks/ (service.hooks.receiving.Receiving)."""
+
+    async def receive(self, request: web.Request, name: str, token: str) -> web.StreamResponse:
+        """The answer to one delivery. Raises Refused."""
+
+
 Rescan = Callable[[Sequence[Sighting]], Awaitable[int]]
 """Asks for these names to be examined anew; gives how many were taken."""
 Readiness = Callable[[], Awaitable[Sequence[str]]]
@@ -143,6 +150,8 @@ class Site:
     running: Callable[[], tuple[Running, ...]]
     """The examinations under way."""
     rescan: Rescan
+    hooks: Deliveries | None
+    """None: nobody tells us of pushes."""
     readiness: Readiness
     config: Mapping[str, Any]
     """The settings in force with every secret masked."""

@@ -44,6 +44,7 @@ from analyzers.elf.dynamic import (
     read_version_definitions,
     read_version_needs,
 )
+from analyzers.elf.gobuild import read_go_build
 from analyzers.elf.header import Header, header_bytes, read_header, read_segments
 from analyzers.elf.identity import MARKS, Traits, identify
 from analyzers.elf.layouts import Layouts
@@ -54,14 +55,15 @@ from analyzers.elf.notes import (
     NOTE_BYTES,
     PT_INTERP,
     go_windows,
-    has_go_build_info,
     note_segments,
     read_interp,
     read_notes,
     read_tls,
     stack_executable,
 )
+from analyzers.elf.ranges import cut, join_ranges, range_bytes
 from analyzers.elf.relocations import Relocations, read_relocations, writes_text
+from analyzers.elf.sections import read_strippable, section_range
 from analyzers.elf.symbols import read_symbols, symbol_room
 from analyzers.facts import ElfFacts, Segment, SymbolFacts
 from analyzers.limits import Limits
@@ -232,34 +234,6 @@ def with_marks(facts: ElfFacts, marks: MarkSearch, unseen: bytes) -> ElfFacts:
     return msgspec.structs.replace(facts, static_marks=tuple(sorted(marks.found))) if marks.found else facts
 
 
-def join_ranges(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted, disjoint, without empty ones."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if start >= end:
-            continue
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
-
-
-def range_bytes(ranges: list[tuple[int, int]]) -> int:
-    return sum(end - start for start, end in ranges)
-
-
-def cut(pieces: list[tuple[int, bytes]], ranges: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
-    """What of the pieces lies in the ranges."""
-    left = []
-    for start, data in pieces:
-        for low, high in ranges:
-            begin, end = max(low, start), min(high, start + len(data))
-            if begin < end:
-                left.append((begin, data[begin - start : end - start]))
-    return left
-
-
 def dynamic_range(memory: Memory, segments: tuple[Segment, ...]) -> tuple[int, int] | None:
     segment = dynamic_segment(segments)
     place = memory.find(segment.vaddr) if segment else None
@@ -271,6 +245,7 @@ def dynamic_range(memory: Memory, segments: tuple[Segment, ...]) -> tuple[int, i
 def header_ranges(size: int, header: Header, layout: Layouts, segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
     """What the headers make worth keeping: themselves, PT_DYNAMIC, PT_INTERP, notes, and Go's mark."""
     ranges = [(0, header_bytes(layout.bits)), (header.phoff, header.phoff + header.phentsize * header.phnum)]
+    ranges.append(section_range(header, layout))
     at = dynamic_range(Memory(FileBytes(size, []), segments, layout.bits), segments)
     if at:
         ranges.append(at)
@@ -314,7 +289,9 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
     memory = Memory(file, segments, layout.bits)
     if any(segment.type == PT_LOAD and segment.offset + segment.filesz > file.size for segment in segments):
         defects.add("truncated-segment")
+    strippable = read_strippable(file, header, layout)
     interp = read_interp(file, segments, defects)
+    is_go, go_build = read_go_build(file, segments)
     notes = read_notes(file, segments, header.machine, header.little, defects)
     facts = {
         "file_size": file.size, "ident": header.ident, "bits": header.bits, "little": header.little, "type": header.type,
@@ -323,7 +300,8 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
         "segments": segments, "interp": interp.path, "interp_terminated": interp.terminated, "interp_size": interp.size,
         "gnu_stack_executable": stack_executable(segments), "tls": read_tls(segments), "abi_tag": notes.abi_tag,
         "build_id": notes.build_id, "x86_isa_needed": notes.x86_isa_needed, "dlopen_notes": notes.dlopen,
-        "go_build_info": has_go_build_info(file, segments),
+        "go_build_info": is_go, "go_build": go_build,
+        "debug_bytes": strippable.debug_bytes, "symbol_bytes": strippable.symbol_bytes,
     }  # fmt: skip
     dynamic = read_dynamic(memory, segments, layout, defects)
     symbols = None

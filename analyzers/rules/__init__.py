@@ -9,15 +9,34 @@ from __future__ import annotations
 
 import msgspec
 
-from analyzers.rules import config, elf, image, layer, load, needs, script, size
+from analyzers.rules import (
+    config,
+    dotnet,
+    elf,
+    image,
+    java,
+    layer,
+    load,
+    needs,
+    node,
+    python,
+    script,
+    shell,
+    size,
+)
 from analyzers.rules.rule import Rule
 from analyzers.rules.shown import SHOWN, Shown
 
 _AREAS = (
     config,
     script,
+    shell,
     elf,
     load,
+    python,
+    java,
+    dotnet,
+    node,
     needs,
     layer,
     size,
