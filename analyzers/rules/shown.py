@@ -18,6 +18,15 @@ class Shown(NamedTuple):
 _LAYER_TAR = "members of the layer's tar"
 _PASSWD = "User of the config; /etc/passwd and /etc/group of the merged layers"
 _INTERP = "PT_INTERP of the program; paths of the merged layers"
+_SCRIPT = "commands of the script and of what it runs; PATH of the config; paths of the merged layers"
+_WRAPPED = "arguments of the wrapper; PATH of the config; paths of the merged layers"
+_HEALTH = "Healthcheck of the config; paths of the merged layers"
+_MODULES = "file names, ELF headers and symbols of extension modules; the interpreter's release, ABI tag and C library"
+_SYS_PATH = "arguments of the interpreter; its prefix, site directories and PYTHONPATH; paths of the merged layers"
+_JAR = "arguments of java; the jar's directory, manifest and class files"
+_ADDONS = "file names, ELF headers and symbols of *.node files; the node program's release and C library"
+_DOTNET = "NAME.runtimeconfig.json, NAME.deps.json and DOTNET_ variables; shared/ and host/ of the .NET root"
+_ZIP = "end record, directory and entries of the jar"
 _SEARCH = "DT_NEEDED, run paths, ld.so.cache or musl's path file, environment, paths of the merged layers"
 
 SHOWN: dict[str, Shown] = {
@@ -148,4 +157,97 @@ SHOWN: dict[str, Shown] = {
     "image.not-wholly-read": Shown(
         "Not everything of the image was seen: layer 2: /opt/big: elf-too-large", "what the readers could not read"
     ),
+    "shell.command-absent": Shown("/entrypoint.sh: 3: migrate: not found", _SCRIPT),
+    "shell.command-not-executable": Shown("/entrypoint.sh: 3: /app: Permission denied", _SCRIPT),
+    "shell.file-absent": Shown("/entrypoint.sh: 2: .: cannot open /etc/defaults: No such file", _SCRIPT),
+    "shell.directory-absent": Shown("/entrypoint.sh: 2: cd: can't cd to /srv/app", _SCRIPT),
+    "shell.wants-absent-command": Shown("/entrypoint.sh line 4: /entrypoint.sh: 4: curl: not found", _SCRIPT),
+    "shell.gives-up": Shown("/entrypoint.sh ends with status 1 at line 7", _SCRIPT),
+    "shell.may-fail": Shown("/entrypoint.sh line 9: /entrypoint.sh: 9: psql: not found", _SCRIPT),
+    "wrapper.command-absent": Shown("[FATAL tini (7)] exec server failed: No such file or directory", _WRAPPED),
+    "wrapper.command-not-executable": Shown("[FATAL tini (7)] exec /app failed: Permission denied", _WRAPPED),
+    "wrapper.user-absent": Shown(
+        'error: failed switching to "app": unable to find user app: no matching entries in passwd file',
+        "arguments of the wrapper; /etc/passwd and /etc/group",
+    ),
+    "wrapper.user-not-permitted": Shown(
+        'error: failed switching to "app": operation not permitted', "arguments of the wrapper; User of the config"
+    ),
+    "health.command-absent": Shown("curl: not found", _HEALTH),
+    "health.shell-absent": Shown("/bin/sh: no such file or directory", _HEALTH),
+    "python.script-absent": Shown("python: can't open file '/app/main.py': [Errno 2] No such file or directory", _SYS_PATH),
+    "python.no-main": Shown("/usr/bin/python3: can't find '__main__' module in '/app'", _SYS_PATH),
+    "python.module-absent": Shown("/usr/bin/python3: No module named uvicorn", _SYS_PATH),
+    "python.glibc-extension-on-musl": Shown("ModuleNotFoundError: No module named 'numpy.core._multiarray_umath'", _MODULES),
+    "python.musl-extension-on-glibc": Shown("ModuleNotFoundError: No module named 'yaml._yaml'", _MODULES),
+    "python.extension-for-another-release": Shown("ModuleNotFoundError: No module named 'ujson'", _MODULES),
+    "python.extension-for-another-architecture": Shown("ModuleNotFoundError: No module named '_cffi_backend'", _MODULES),
+    "python.extension-unloadable": Shown(
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory", _MODULES
+    ),
+    "python.extension-executable-stack": Shown(
+        "ImportError: x.so: cannot enable executable stack as shared object requires: Invalid argument", _MODULES
+    ),
+    "python.standard-module-unloadable": Shown(
+        "ImportError: libtk8.6.so: cannot open shared object file: No such file or directory", _MODULES
+    ),
+    "python.host-library": Shown(
+        "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory", _MODULES
+    ),
+    "python.extension-undecided": Shown("It cannot be told whether Python extension modules load", _MODULES),
+    "python.packages-of-another-release": Shown(
+        "12 packages lie in /usr/lib/python3.11/site-packages, and no Python 3.11 is in the image (found: 3.12)",
+        "directories of site-packages; releases of the interpreters",
+    ),
+    "python.dead-entry-point": Shown(
+        "exec /app/.venv/bin/gunicorn: no such file or directory",
+        "#! lines of the scripts in bin directories; paths of the merged layers",
+    ),
+    "java.jar-absent": Shown("Error: Unable to access jarfile /app.jar", _JAR),
+    "java.jar-invalid": Shown("Error: Invalid or corrupt jarfile /app.jar", _JAR),
+    "java.no-main-class": Shown("no main manifest attribute, in /app.jar", _JAR),
+    "java.class-absent": Shown("Error: Could not find or load main class com.example.Main", _JAR),
+    "java.class-too-new": Shown(
+        "java.lang.UnsupportedClassVersionError: Main has been compiled by a more recent version of the Java Runtime (class file "
+        "version 65.0), this version of the Java Runtime only recognizes class file versions up to 61.0",
+        "class-file version of the main class; release file of the Java runtime",
+    ),
+    "java.runtime-incomplete": Shown("Error: could not find libjava.so", "paths of the Java runtime"),
+    "java.option-removed": Shown(
+        "Unrecognized VM option 'MaxPermSize=256m'",
+        "options of the command and of JAVA_TOOL_OPTIONS; release file of the Java runtime",
+    ),
+    "java.library-too-new": Shown(
+        "guava.jar is for Java 21 (class file version 65.0), and the image has Java 17, which reads up to 61.0", _JAR
+    ),
+    "java.native-library-unfit": Shown(
+        "java.lang.UnsatisfiedLinkError: /tmp/libsnappyjava.so: Error loading shared library ld-linux-x86-64.so.2: "
+        "No such file or directory (needed by /tmp/libsnappyjava.so)",
+        "ELF headers of the files in jars; C library of the Java runtime",
+    ),
+    "java.jdk-in-image": Shown(
+        "148.2 MB of the OpenJDK 17 in /usr/lib/jvm are for compiling and linking", "release file and paths of the Java runtime"
+    ),
+    "dotnet.framework-absent": Shown("You must install or update .NET to run this application.", _DOTNET),
+    "dotnet.application-absent": Shown("The application '/app.dll' does not exist.", _DOTNET),
+    "dotnet.host-incomplete": Shown("A fatal error occurred. The folder [/usr/share/dotnet/host/fxr] does not exist", _DOTNET),
+    "dotnet.no-icu": Shown("Process terminated. Couldn't find a valid ICU package installed on the system.", _DOTNET),
+    "node.script-absent": Shown(
+        "Error: Cannot find module '/app/server.js'", "arguments of node; package.json; paths of the merged layers"
+    ),
+    "node.glibc-addon-on-musl": Shown("No build of sharp for linux-x64-musl is in the image; there is linux-x64", _ADDONS),
+    "node.musl-addon-on-glibc": Shown("No build of sharp for linux-x64-gnu is in the image; there is linuxmusl-x64", _ADDONS),
+    "node.addon-for-another-platform": Shown("Error: /app/node_modules/x/build/Release/x.node: invalid ELF header", _ADDONS),
+    "node.addon-for-another-release": Shown(
+        "No build of x for linux-x64-gnu is in the image; there is node-v64-linux-x64", _ADDONS
+    ),
+    "node.addon-unloadable": Shown(
+        "Error: libvips-cpp.so.42: cannot open shared object file: No such file or directory", _ADDONS
+    ),
+    "node.addon-undecided": Shown("It cannot be told whether Node addons load", _ADDONS),
+    "layer.zip-broken": Shown("A jar's directory is broken", _ZIP),
+    "layer.zip-entry-broken": Shown("A jar has an entry that cannot be read", _ZIP),
+    "layer.zip-mismatch": Shown("A jar says one thing in its directory and another in an entry", _ZIP),
+    "layer.zip-overlap": Shown("Entries of a jar share their bytes", _ZIP),
+    "size.unstripped": Shown("18.3 MB: debug information and symbols", "section and program headers of ELF files"),
 }

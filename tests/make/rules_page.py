@@ -37,46 +37,52 @@ FAILURES = (
     Row(10, "`libssl.so.1.1: cannot open shared object file`", ("load.library-absent",)),
     Row(11, "`libaio.so.1: cannot open shared object file` after a rename", ("load.library-absent",)),
     Row(12, "CRLF in the #! line", ("script.crlf", "script.env-target-absent")),
-    Row(13, "the script's interpreter is absent or elsewhere", ("script.interpreter-absent", "script.env-target-absent")),
+    Row(13, "the script's interpreter is absent or elsewhere",
+        ("script.interpreter-absent", "script.env-target-absent", "shell.command-absent", "shell.wants-absent-command")),
     Row(14, "`exec format error` on a script", ("script.no-interpreter-line", "script.bad-interpreter-line")),
-    Row(15, "`permission denied`: no execute bit", ("path.not-executable",)),
-    Row(16, "`executable file not found in $PATH`", ("path.not-found",)),
-    Row(17, '`exec: "/bin/sh": stat /bin/sh: no such file or directory`', ("path.shell-absent",)),
+    Row(15, "`permission denied`: no execute bit",
+        ("path.not-executable", "shell.command-not-executable", "wrapper.command-not-executable")),
+    Row(16, "`executable file not found in $PATH`", ("path.not-found", "wrapper.command-absent")),
+    Row(17, '`exec: "/bin/sh": stat /bin/sh: no such file or directory`', ("path.shell-absent", "health.shell-absent")),
     Row(18, "`exec format error`: built for another machine", ("elf.wrong-architecture",)),
     Row(19, "`wrong ELF class: ELFCLASS32`", ("load.wrong-architecture",)),
-    Row(20, "`invalid ELF header`: an addon of another system"),
+    Row(20, "`invalid ELF header`: an addon of another system", ("node.addon-for-another-platform",)),
     Row(21, "`file too short`: a flattened link, a pointer of Git LFS", ("load.refused", "elf.malformed")),
-    Row(22, "`Error loading shared library ld-linux-x86-64.so.2`: a glibc object on Alpine", ("load.library-absent",)),
-    Row(23, "`__strncpy_chk: symbol not found`", ("load.symbol-not-found",)),
+    Row(22, "`Error loading shared library ld-linux-x86-64.so.2`: a glibc object on Alpine",
+        ("load.library-absent", "node.glibc-addon-on-musl")),
+    Row(23, "`__strncpy_chk: symbol not found`", ("load.symbol-not-found", "node.glibc-addon-on-musl")),
     Row(24, "`fcntl64: symbol not found`", ("load.symbol-not-found",)),
     Row(25, "`unsupported relocation type 37`", ("load.refused",)),
     Row(26, "`initial-exec TLS resolves to dynamic definition`", ("load.refused",)),
-    Row(27, "libstdc++ or libgcc left out", ("load.library-absent",)),
-    Row(28, "`ImportError` of a manylinux wheel under musl"),
-    Row(29, "`ModuleNotFoundError` for an installed module: another ABI tag"),
-    Row(30, "`ImportError: libGL.so.1`"),
+    Row(27, "libstdc++ or libgcc left out", ("load.library-absent", "node.addon-unloadable")),
+    Row(28, "`ImportError` of a manylinux wheel under musl",
+        ("python.glibc-extension-on-musl", "python.musl-extension-on-glibc")),
+    Row(29, "`ModuleNotFoundError` for an installed module: another ABI tag",
+        ("python.extension-for-another-release", "python.packages-of-another-release")),
+    Row(30, "`ImportError: libGL.so.1`", ("python.extension-unloadable",)),
     Row(31, "`libpython3.12.so.1.0: cannot open shared object file`", ("load.library-absent",)),
-    Row(32, "`NODE_MODULE_VERSION 69 ... requires 64`"),
-    Row(33, "`UnsatisfiedLinkError` of a glibc library inside a jar on Alpine"),
-    Row(34, "`UnsatisfiedLinkError: undefined symbol`"),
-    Row(35, "`UnsupportedClassVersionError`"),
-    Row(36, "`You must install or update .NET`"),
-    Row(37, "`Couldn't find a valid ICU package`"),
+    Row(32, "`NODE_MODULE_VERSION 69 ... requires 64`", ("node.addon-for-another-release",)),
+    Row(33, "`UnsatisfiedLinkError` of a glibc library inside a jar on Alpine", ("java.native-library-unfit",)),
+    Row(34, "`UnsatisfiedLinkError: undefined symbol`", ("java.native-library-unfit",),
+        "Versions that a library wants are compared; its single symbols are not."),
+    Row(35, "`UnsupportedClassVersionError`", ("java.class-too-new", "java.library-too-new")),
+    Row(36, "`You must install or update .NET`", ("dotnet.framework-absent",)),
+    Row(37, "`Couldn't find a valid ICU package`", ("dotnet.no-icu",)),
     Row(38, "`PHP Startup: Unable to load dynamic library`"),
     Row(39, "`undefined symbol`: two builds of a library in one image", ("load.symbol-not-found", "load.later-symbol")),
-    Row(40, "`cannot enable executable stack as shared object requires`", ("load.refused",)),
+    Row(40, "`cannot enable executable stack as shared object requires`", ("load.refused", "python.extension-executable-stack")),
     Row(41, "`cannot allocate memory in static TLS block`", ("load.refused",)),
     Row(42, "`CPU ISA level is lower than required`", ("load.cpu-level", "load.depends-on-cpu")),
     Row(43, "`Unsupported system page size`", (),
         "The page size is the host's, and what an allocator was configured for does not stand in its ELF headers."),
     Row(44, "`cannot open shared object file` though the file is there", ("load.library-absent",)),
     Row(45, "a directory takes the place of `/bin` or `/lib`", ("layer.symlinked-parent", "path.shell-absent")),
-    Row(46, "`unable to find user nonroot`", ("user.not-found", "user.group-not-found")),
+    Row(46, "`unable to find user nonroot`", ("user.not-found", "user.group-not-found", "wrapper.user-absent")),
     Row(47, "HEALTHCHECK names a tool that is absent"),
     Row(48, "`libc.so.6: cannot open shared object file` after minifying", ("load.library-absent",)),
     Row(49, "`x509: certificate signed by unknown authority`, missing zone data",
         ("needs.ca-certificates", "needs.time-zone"), "A zone that a program names by itself does not stand in the image."),
-    Row(50, "`libcuda.so.1`: a driver library that the host brings", (),
+    Row(50, "`libcuda.so.1`: a driver library that the host brings", ("python.host-library",),
         "The container runtime mounts it from the host; its absence from the image is as it should be."),
 )  # fmt: skip
 NOT_YET = "No rule looks at it yet."
@@ -107,7 +113,7 @@ Ways in which images are known to fail, collected from public reports, and the r
 UNTOLD = """\
 ## What cannot be told from the image
 
-Failures of the catalogue that no rule covers, and why.
+Failures of the catalogue that no rule covers, or not whole, and why.
 
 | # | what people see | why |
 |---|---|---|
@@ -125,7 +131,8 @@ def page() -> str:
         parts += [_described(rule) for rule in rules]
     parts.append(CATALOGUE + "".join(_catalogued()))
     parts.append(
-        UNTOLD + "".join(f"| {row.number} | {row.text} | {row.untold or NOT_YET} |\n" for row in FAILURES if not row.rules)
+        UNTOLD
+        + "".join(f"| {row.number} | {row.text} | {row.untold or NOT_YET} |\n" for row in FAILURES if not row.rules or row.untold)
     )
     return "\n".join(parts)
 
