@@ -1,4 +1,4 @@
-"""Which package of a distribution brought a shared library: read from the databases of dpkg and apk as they stream by.
+"""Which package of a distribution brought a shared library: read from the databases of dpkg, apk and rpm as they stream by.
 
 Kept is one pair for each library in a directory that loaders search by themselves: its file name, which is its soname or leads
 to it, and the package. That is what a remedy needs: the name to install where this library is missing. Lines that are no such
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 
-DPKG, DPKG_SUMS, APK = "dpkg", "dpkg-sums", "apk"
-PACKAGE_ENDINGS = (b".list", b".md5sums", b"/installed")
+from analyzers.rpm import package_files
+
+DPKG, DPKG_SUMS, APK, RPM = "dpkg", "dpkg-sums", "apk", "rpm"
+PACKAGE_ENDINGS = (b".list", b".md5sums", b"/installed", b"/rpmdb.sqlite")
 """Every path that `database_of` knows ends in one of these; a cheap first look."""
 _LIBRARY = re.compile(
     rb"(?:usr/)?lib(?:32|64|x32)?/(?:[a-z0-9_]+-linux-[a-z0-9]+/)?((?:lib|ld-)[^/]{1,120}\.so(?:\.[0-9][^/]{0,40})?)"
@@ -29,13 +31,15 @@ def database_of(path: bytes) -> str:
         return DPKG
     if directory == b"var/lib/dpkg/status.d" and name.endswith(b".md5sums"):
         return DPKG_SUMS  # images without dpkg itself, such as distroless
+    if path in (b"var/lib/rpm/rpmdb.sqlite", b"usr/lib/sysimage/rpm/rpmdb.sqlite", b"usr/share/rpm/rpmdb.sqlite"):
+        return RPM
     return APK if path in (b"lib/apk/db/installed", b"usr/lib/apk/db/installed") else ""
 
 
 class PackageSink:
     """Fed one database in order; adds to `found`: file name of a library to package."""
 
-    __slots__ = ("_directory", "_found", "_kind", "_left", "_line", "_package")
+    __slots__ = ("_directory", "_found", "_kind", "_left", "_line", "_package", "_whole")
 
     def __init__(self, path: bytes, found: dict[bytes, bytes]) -> None:
         self._kind = database_of(path)
@@ -45,9 +49,17 @@ class PackageSink:
         self._directory = b""
         self._line = b""
         self._left = DATABASE_BYTES
+        self._whole = bytearray()
+        """Of rpm's, which cannot be read in passing; empty once it is larger than it may be."""
 
     def feed(self, view: memoryview) -> None:
         if self._left <= 0:
+            return
+        if self._kind == RPM:
+            self._left -= len(view)
+            self._whole += view
+            if self._left < 0:
+                self._whole.clear()
             return
         *lines, rest = (self._line + bytes(view[: self._left])).split(b"\n")
         self._left -= len(view)
@@ -56,7 +68,13 @@ class PackageSink:
             self._take(line)
 
     def close(self) -> None:
-        self._take(self._line)
+        if self._kind == RPM:
+            for package, path in package_files(bytes(self._whole)):
+                self._package = package
+                self._file(path)
+            self._whole.clear()
+        else:
+            self._take(self._line)
 
     def _take(self, line: bytes) -> None:
         if self._kind == DPKG:

@@ -20,7 +20,16 @@ _INSTALLERS = {
     "alpine": "apk add --no-cache {}",
     "wolfi": "apk add --no-cache {}",
     "chainguard": "apk add --no-cache {}",
+    "fedora": "dnf install -y {} && dnf clean all",
+    "rhel": "dnf install -y {} && dnf clean all",
+    "centos": "dnf install -y {} && dnf clean all",
+    "rocky": "dnf install -y {} && dnf clean all",
+    "almalinux": "dnf install -y {} && dnf clean all",
+    "ol": "dnf install -y {} && dnf clean all",
+    "amzn": "dnf install -y {} && dnf clean all",
 }
+_SIGNIFICANT = {"alpine": 2, "rhel": 1, "rocky": 1, "almalinux": 1, "ol": 1}
+"""Numbers of VERSION_ID that make a release; of others all of them."""
 
 
 class Learned(NamedTuple):
@@ -45,9 +54,9 @@ class Remedy(msgspec.Struct, frozen=True):
 
 
 def release_of(report: Report) -> tuple[str, str]:
-    """Distribution and release as os-release names them; Alpine without its patch level."""
+    """Distribution and release as os-release names them, without what does not make another release."""
     distribution, _, release = report.os.partition(" ")
-    return distribution, ".".join(release.split(".")[:2]) if distribution == "alpine" else release
+    return distribution, ".".join(release.split(".")[: _SIGNIFICANT.get(distribution)])
 
 
 def remedies_of(report: Report, learned: Mapping[str, Learned], names: Mapping[str, str] | None = None) -> tuple[Remedy, ...]:

@@ -67,6 +67,10 @@ def test_analyzers_touch_no_file_clock_environment_or_thread(path: Path) -> None
     # io.BytesIO is memory, not a file; pyelftools reads its structures from a stream.
     if "io" in touched and "io.open" not in path.read_text():
         touched -= {"io"}
+    # The one reader of a database holds it in memory (decisions 24).
+    if path.name == "rpm.py" and [node for _, node in calls(path) if node == "sqlite3.connect"] == ["sqlite3.connect"]:
+        assert 'sqlite3.connect(":memory:")' in path.read_text()
+        touched -= {"sqlite3"}
     assert not touched, f"{short(path)} imports {sorted(touched)}"
     assert not [line for line, name in calls(path) if name in {"open", "print", "input", "eval", "exec"}]
 

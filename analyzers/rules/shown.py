@@ -18,6 +18,9 @@ class Shown(NamedTuple):
 _LAYER_TAR = "members of the layer's tar"
 _PASSWD = "User of the config; /etc/passwd and /etc/group of the merged layers"
 _INTERP = "PT_INTERP of the program; paths of the merged layers"
+_SCRIPT = "commands of the script and of what it runs; PATH of the config; paths of the merged layers"
+_WRAPPED = "arguments of the wrapper; PATH of the config; paths of the merged layers"
+_HEALTH = "Healthcheck of the config; paths of the merged layers"
 _SEARCH = "DT_NEEDED, run paths, ld.so.cache or musl's path file, environment, paths of the merged layers"
 
 SHOWN: dict[str, Shown] = {
@@ -148,4 +151,23 @@ SHOWN: dict[str, Shown] = {
     "image.not-wholly-read": Shown(
         "Not everything of the image was seen: layer 2: /opt/big: elf-too-large", "what the readers could not read"
     ),
+    "shell.command-absent": Shown("/entrypoint.sh: 3: migrate: not found", _SCRIPT),
+    "shell.command-not-executable": Shown("/entrypoint.sh: 3: /app: Permission denied", _SCRIPT),
+    "shell.file-absent": Shown("/entrypoint.sh: 2: .: cannot open /etc/defaults: No such file", _SCRIPT),
+    "shell.directory-absent": Shown("/entrypoint.sh: 2: cd: can't cd to /srv/app", _SCRIPT),
+    "shell.wants-absent-command": Shown("/entrypoint.sh line 4: /entrypoint.sh: 4: curl: not found", _SCRIPT),
+    "shell.gives-up": Shown("/entrypoint.sh ends with status 1 at line 7", _SCRIPT),
+    "shell.may-fail": Shown("/entrypoint.sh line 9: /entrypoint.sh: 9: psql: not found", _SCRIPT),
+    "wrapper.command-absent": Shown("[FATAL tini (7)] exec server failed: No such file or directory", _WRAPPED),
+    "wrapper.command-not-executable": Shown("[FATAL tini (7)] exec /app failed: Permission denied", _WRAPPED),
+    "wrapper.user-absent": Shown(
+        'error: failed switching to "app": unable to find user app: no matching entries in passwd file',
+        "arguments of the wrapper; /etc/passwd and /etc/group",
+    ),
+    "wrapper.user-not-permitted": Shown(
+        'error: failed switching to "app": operation not permitted', "arguments of the wrapper; User of the config"
+    ),
+    "health.command-absent": Shown("curl: not found", _HEALTH),
+    "health.shell-absent": Shown("/bin/sh: no such file or directory", _HEALTH),
+    "size.unstripped": Shown("18.3 MB: debug information and symbols", "section and program headers of ELF files"),
 }

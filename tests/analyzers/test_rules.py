@@ -49,8 +49,8 @@ def test_only_fatal_rules_carry_a_reason_of_their_own() -> None:
     assert all(rule.reason is Reason.OTHER for rule in RULES.values() if rule.severity is not Severity.FATAL)
 
 
-def test_examples_are_of_rules_that_there_are() -> None:
-    assert all(rule.example for rule in RULES.values())
+def test_every_rule_has_an_example_and_says_what_it_is_seen_by() -> None:
+    assert [rule.id for rule in RULES.values() if not (rule.example and rule.evidence)] == []
     assert SHOWN.keys() <= RULES.keys()
 
 

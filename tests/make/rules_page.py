@@ -37,11 +37,13 @@ FAILURES = (
     Row(10, "`libssl.so.1.1: cannot open shared object file`", ("load.library-absent",)),
     Row(11, "`libaio.so.1: cannot open shared object file` after a rename", ("load.library-absent",)),
     Row(12, "CRLF in the #! line", ("script.crlf", "script.env-target-absent")),
-    Row(13, "the script's interpreter is absent or elsewhere", ("script.interpreter-absent", "script.env-target-absent")),
+    Row(13, "the script's interpreter is absent or elsewhere",
+        ("script.interpreter-absent", "script.env-target-absent", "shell.command-absent", "shell.wants-absent-command")),
     Row(14, "`exec format error` on a script", ("script.no-interpreter-line", "script.bad-interpreter-line")),
-    Row(15, "`permission denied`: no execute bit", ("path.not-executable",)),
-    Row(16, "`executable file not found in $PATH`", ("path.not-found",)),
-    Row(17, '`exec: "/bin/sh": stat /bin/sh: no such file or directory`', ("path.shell-absent",)),
+    Row(15, "`permission denied`: no execute bit",
+        ("path.not-executable", "shell.command-not-executable", "wrapper.command-not-executable")),
+    Row(16, "`executable file not found in $PATH`", ("path.not-found", "wrapper.command-absent")),
+    Row(17, '`exec: "/bin/sh": stat /bin/sh: no such file or directory`', ("path.shell-absent", "health.shell-absent")),
     Row(18, "`exec format error`: built for another machine", ("elf.wrong-architecture",)),
     Row(19, "`wrong ELF class: ELFCLASS32`", ("load.wrong-architecture",)),
     Row(20, "`invalid ELF header`: an addon of another system", ("node.addon-for-another-platform",)),
@@ -79,7 +81,7 @@ FAILURES = (
         "The page size is the host's, and what an allocator was configured for does not stand in its ELF headers."),
     Row(44, "`cannot open shared object file` though the file is there", ("load.library-absent",)),
     Row(45, "a directory takes the place of `/bin` or `/lib`", ("layer.symlinked-parent", "path.shell-absent")),
-    Row(46, "`unable to find user nonroot`", ("user.not-found", "user.group-not-found")),
+    Row(46, "`unable to find user nonroot`", ("user.not-found", "user.group-not-found", "wrapper.user-absent")),
     Row(47, "HEALTHCHECK names a tool that is absent"),
     Row(48, "`libc.so.6: cannot open shared object file` after minifying", ("load.library-absent",)),
     Row(49, "`x509: certificate signed by unknown authority`, missing zone data",
@@ -115,7 +117,7 @@ Ways in which images are known to fail, collected from public reports, and the r
 UNTOLD = """\
 ## What cannot be told from the image
 
-Failures of the catalogue that no rule covers, and why.
+Failures of the catalogue that no rule covers, or not whole, and why.
 
 | # | what people see | why |
 |---|---|---|
@@ -133,7 +135,8 @@ def page() -> str:
         parts += [_described(rule) for rule in rules]
     parts.append(CATALOGUE + "".join(_catalogued()))
     parts.append(
-        UNTOLD + "".join(f"| {row.number} | {row.text} | {row.untold or NOT_YET} |\n" for row in FAILURES if not row.rules)
+        UNTOLD
+        + "".join(f"| {row.number} | {row.text} | {row.untold or NOT_YET} |\n" for row in FAILURES if not row.rules or row.untold)
     )
     return "\n".join(parts)
 

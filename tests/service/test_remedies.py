@@ -12,15 +12,18 @@ from analyzers.finding import Part, Report
 from service.bases import Base, fits
 from service.remedies import Learned, remedies_of
 from service.sources import EventKind, ImageEvent
+from tests.analyzers.test_rpm import database
 from tests.conftest import absent
 from tests.fakes.source import MemorySource
 from tests.fleet import programs
 from tests.make import roots
+from tests.make.command import Command
 from tests.make.elves import ToolAbsent
-from tests.make.images import Image
+from tests.make.images import Image, oci_layout
 from tests.make.layers import program, tar_of
 from tests.make.reports import failing
 from tests.make.site import World
+from tests.make.starts import TRUE
 from tests.service.parts import assembled
 
 DEBIAN = "ID=debian\nVERSION_ID=12\n"
@@ -111,6 +114,15 @@ async def test_page_and_api_join_what_the_fleet_has_learned() -> None:
         page = await (await client.get(f"/images/{report.image_id}")).text()
         assert "learned from registry.example.test/shop/teacher:1" in page
         assert "What it would run on" in page
+
+
+def test_rpm_s_database_is_read_in_a_confined_worker_too(enoent: Command, tmp_path: Path) -> None:
+    root = tar_of({"etc/os-release": "ID=fedora\nVERSION_ID=40\n", "var/lib/rpm/rpmdb.sqlite": database(), "app": TRUE})
+    layout = oci_layout(tmp_path / "fedora", {"1": Image(layers=(root,), entrypoint=["/app"])})
+    said = enoent("scan", f"oci:{layout}:1", "--format", "json")
+    assert said.json["images"][0]["report"]["packages"]["libGL.so.1"] == "mesa-libGL"
+    (remedy,) = remedies_of(missing("libGL.so.1", os="fedora 40"), {"libGL.so.1": Learned("mesa-libGL", "sha256:1")})
+    assert remedy.command == "dnf install -y mesa-libGL && dnf clean all"
 
 
 # Bases

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from service.image_samples import render
 from service.settings import load_settings
 from service.silencing import Silences, SilenceSettings, day_of
 from service.sources import EventKind, ImageEvent
-from tests.daemon import write_config
+from tests.daemon import live, write_config
 from tests.fakes.source import MemorySource
 from tests.make.command import Command
 from tests.make.images import Image, oci_layout
@@ -167,6 +168,13 @@ def test_silenced_findings_leave_the_series_by_rule_and_are_counted_apart() -> N
     assert (made.risk, shown(failing(1)).risk) == (0, 100)
 
 
+def test_what_a_start_asks_of_the_host_is_on_the_info_series_alone() -> None:
+    made = shown(starting(1, x86_level=2, max_page_size=16384, kernel="3.7.0"))
+    (info,) = samples(made, "enoent_image_info")
+    assert 'isa="x86-64-v2",page_size="16384",kernel="3.7.0",digest=' in info
+    assert "page_size" not in samples(shown(starting(1)), "enoent_image_info")[0]
+
+
 def test_a_failure_is_hushed_only_where_all_its_fatal_findings_are() -> None:
     assert shown(failing(1), silence()).hushed
     assert not shown(failing(1), silence("size.*")).hushed
@@ -222,3 +230,18 @@ async def test_nobody_is_told_of_a_failure_that_is_silenced(tmp_path: Path) -> N
         await parts.ledger._note([shown(failing(2), repository="shop/other")])
         assert [change.after.repository for change in asked] == ["shop/other"]
         assert len(await parts.ledger.history.latest()) == 2
+
+
+def test_a_reload_puts_silences_into_force_and_tells_of_those_that_have_expired(tmp_path: Path) -> None:
+    oci_layout(tmp_path / "layouts" / "app", {"1": Image(layers=(tar_of({"a": "1"}),), entrypoint=["/app"])})
+    settings = {"layouts": [{"path": str(tmp_path / "layouts"), "name": "builds", "poll_seconds": 0.1}]}
+    with live(tmp_path, settings) as daemon:
+        daemon.until_settled(1)
+        assert daemon.total("enoent_image_start_verdict", verdict="fails", reason="path") == 1
+        for silences, silenced in (([_row("path.absent")], 1.0), ([_row("path.absent", until=OVER)], None)):
+            write_config(tmp_path, {**settings, "silence": silences})
+            daemon.signal(signal.SIGHUP)
+            daemon.until(lambda: daemon.total("enoent_image_silenced_findings") == silenced)  # noqa: B023 - asked at once
+            assert daemon.total("enoent_image_start_verdict", verdict="fails", reason="path") == 1
+            assert daemon.total("enoent_image_start_verdict", verdict="fails", silenced="true") == silenced
+        assert daemon.until(lambda: daemon.logged("silence expired", rule="path.absent", until=OVER))
