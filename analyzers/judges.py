@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from analyzers.contents import Weighing
-from analyzers.facts import Coverage, LayerFacts
+from analyzers.facts import Coverage, LayerFacts, Verified
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
@@ -50,6 +50,7 @@ _ASSUMPTIONS = (
     "Nothing is mounted over the image's files but what every container has.",
     "Nothing but the image and the overrides sets the environment.",
 )
+_COMPARED_APART = "A layer was read in place: its large files were compared for doubles with each other, not with other layers'."
 
 
 def judge_image(
@@ -102,10 +103,15 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*_ASSUMPTIONS, *_in_place(layers)),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
+
+
+def _in_place(layers: Sequence[LayerFacts]) -> tuple[str, ...]:
+    """What layers read where they lie do not tell (decisions 2)."""
+    return (_COMPARED_APART,) if any(facts.verified is Verified.LOCAL for facts in layers) else ()
 
 
 def _verdict(start: Start, reason: Reason | None) -> Verdict:

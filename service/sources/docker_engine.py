@@ -24,6 +24,7 @@ import aiohttp
 import docker
 import docker.errors
 import requests.exceptions
+import structlog
 import urllib3.exceptions
 
 from analyzers.errors import Malformed, Rejected
@@ -33,6 +34,7 @@ from service.outbound import IDLE_SECONDS, paced
 from service.registry.reference import parse_image_name
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, Sighting
 from service.sources.manifests import sha256
+from service.sources.overlay import NotInPlace, OverlayStore, open_store
 from service.sources.settings import DockerSettings
 
 UNTAGGED = "<untagged>"
@@ -43,6 +45,7 @@ REQUEST_SECONDS = 120.0
 """The containerd store takes some milliseconds an image to list."""
 FIRST_BYTE_SECONDS = 600.0
 """Engines with a graphdriver write the whole archive to their disk before its first byte."""
+log = structlog.get_logger()
 _LAYER_WORDS = ("RUN", "COPY", "ADD", "WORKDIR", "/bin/sh -c")
 _FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
 
@@ -69,6 +72,7 @@ class DockerSource:
         self._clock = clock
         self._client: docker.APIClient | None = None
         self._root: Path | None = None
+        self._overlay: OverlayStore | None = None
         self._session: aiohttp.ClientSession | None = None
         self._connecting = asyncio.Lock()
 
@@ -94,6 +98,7 @@ class DockerSource:
         root = info.get("DockerRootDir")
         driver = info.get("Driver")
         configs = Path(root) / "image" / str(driver) / "imagedb" / "content" / "sha256" if root and driver else None
+        self._overlay = open_store(info) if self._settings.in_place else None
         return client, configs
 
     async def _blocking(self, call: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -182,8 +187,20 @@ class DockerSource:
         return body if sha256(body) == image_id else None
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
-        if wanted:
+        left = [index for index in sorted(wanted) if not await self._read_in_place(image, index, sink)]
+        if left:
             await sink.archive(self._export(image.sighting.digest))
+
+    async def _read_in_place(self, image: ImageSource, index: int, sink: LayerSink) -> bool:
+        """Whether a layer could be read where it lies."""
+        if self._overlay is None:
+            return False
+        try:
+            await sink.in_place(index, self._overlay.layer(image.config.diff_ids, index))
+        except (NotInPlace, Rejected) as error:
+            log.info("layer not read in place", source=self.name, layer=index, error=str(error))
+            return False
+        return True
 
     async def _export(self, image_id: str) -> AsyncGenerator[bytes, None]:
         client = await self._connected()

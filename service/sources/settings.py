@@ -68,6 +68,8 @@ class DockerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name of this source in metrics and pages."""
     poll_seconds: Seconds = 300.0
     """Pause between two full listings, which heal lost events."""
+    in_place: bool = True
+    """Read layers from the engine's data root where that can be read here (overlay2, as root); else they are exported."""
     missing_ok: bool = False
     """Without the socket there is nothing to watch, instead of a source that fails."""
 
