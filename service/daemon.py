@@ -39,6 +39,7 @@ from service.metrics import Metrics
 from service.owners import Owners
 from service.pipeline import Examiner
 from service.settings import Settings, load_settings, read_tokens
+from service.silencing import Silences, day_of
 from service.sources import Source
 from service.sources.build import WatchedSettings, check_secrets, is_there, make_source, watched
 from service.sources.settings import LayoutSettings
@@ -59,8 +60,10 @@ GRACE_LONGEST_SECONDS = 20.0
 DRAIN_SECONDS = 24.0
 """After this the process ends whatever still hangs; everything that matters is written down by then (hostile 124)."""
 HTTP_CLOSE_SECONDS = 1.0
+SILENCE_SECONDS = 60.0
+"""How often it is looked whether a silence has ended."""
 DEMO = "demo"
-LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "demo", "owners", "log"})
+LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "buildkit", "containerd", "demo", "owners", "silence", "log"})
 """What SIGHUP puts into force; the rest waits for the next start."""
 
 Reread = Callable[[], Settings]
@@ -129,7 +132,7 @@ async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterat
         stack.enter_context(_alone(settings.state.folder))
         store = await Store.open(settings.state)
         stack.push_async_callback(store.close)
-        fleet = Fleet(Owners(settings.owners))
+        fleet = Fleet(Owners(settings.owners), Silences(settings.silence, day_of(time.time())))
         metrics = Metrics(fleet)
         ledger = Ledger(store, Work(store.database, settings.jobs), fleet)
         pool = await stack.enter_async_context(Pool(settings.workers, settings.limits))
@@ -218,6 +221,7 @@ class Daemon:
         group.create_task(self.examining.run())
         async with asyncio.TaskGroup() as own:
             own.create_task(self.telling.run())
+            own.create_task(self._let_silences_end())
             own.create_task(self.looking.run())
             await self._reload_when_told(group, reload, reread)
 
@@ -230,6 +234,29 @@ class Daemon:
             except (ServiceError, OSError) as error:
                 self._note_reload(well=False)
                 log.error("config reload failed", error=str(error), kept="the settings in force")
+
+    # Silences
+
+    async def _let_silences_end(self) -> None:
+        """A silence ends with its day, without anybody's doing."""
+        self._tell_expired()
+        while True:
+            await asyncio.sleep(SILENCE_SECONDS)
+            await self._renew_silences()
+
+    async def _renew_silences(self) -> None:
+        """Puts the silences of the settings into force as they stand today; nothing happens where they stand so already."""
+        ledger = self.ledger
+        known, today = ledger.fleet.silences, day_of(ledger.clock())
+        if (known.settings, known.today) == (self.settings.silence, today):
+            return
+        await ledger.persist(lambda: ledger.renew_silences(Silences(self.settings.silence, today)))
+        self._tell_expired()
+
+    def _tell_expired(self) -> None:
+        for silence in self.ledger.fleet.silences.expired:
+            log.warning("silence expired", rule=silence.rule, repository=silence.repository, path=silence.path,
+                        reason=silence.reason, until=silence.until.isoformat())  # fmt: skip
 
     # Sources
 
@@ -260,7 +287,7 @@ class Daemon:
                 self.ledger.fleet.forget_source(name)
         for name, settings in wanted.items():
             if name not in self._followed:
-                source = self.sources[name] = make_source(settings)
+                source = self.sources[name] = make_source(settings, lambda: self.settings.registries)
                 log.info("source start", source=name, kind=source.kind)
                 follower = self._followers[name] = Follower(source, self.ledger, self.metrics)
                 self._followed[name] = (settings, group.create_task(follower.follow(), name=f"follow {name}"))
@@ -282,6 +309,7 @@ class Daemon:
         wanted = await self._to_watch(new)
         self.settings = msgspec.structs.replace(self.settings, **changes)
         self.ledger.fleet.renew_owners(Owners(new.owners))
+        await self._renew_silences()
         set_up(new.log)
         await self._follow(group, wanted)
         if self.app is not None:

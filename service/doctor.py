@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from service.errors import ServiceError, SettingsError, SourceError, StoreError
 from service.hooks.receiving import Hook, read_hooks
 from service.registry.credentials import credentials_for
 from service.settings import DEFAULT_FILE, Settings, load_settings, read_tokens
+from service.silencing import Silences, day_of, describe
 from service.sources import Source
 from service.sources.build import WatchedSettings, is_there, make_source, registry_source, watched
 from service.sources.settings import DockerSettings, RegistrySettings
@@ -88,7 +90,7 @@ async def examine(path: Path | None, env: Mapping[str, str]) -> list[Check]:
     told = f"{place} is sound" if place else "no enoent.toml here; the defaults are sound"
     if receivers:
         told += f", {len(receivers)} webhook{'' if len(receivers) == 1 else 's'}"
-    checks = [Check("configuration", Health.GOOD, told)]
+    checks = [Check("configuration", Health.GOOD, told), *_silences(settings)]
     running = _is_locked(settings.state.folder)
     checks += await _state(settings, running=running)
     checks += [_listen(settings, running=running), await _workers(settings)]
@@ -103,6 +105,12 @@ def _nothing_to_watch(settings: Settings) -> Check:
     if settings.demo:
         return Check("sources", Health.DOUBT, "nothing to watch; a demonstration fleet will be built", "name `[[registries]]`")
     return Check("sources", Health.BAD, "nothing to watch", "name `[[registries]]`, `[[docker]]` or `[[layouts]]`")
+
+
+def _silences(settings: Settings) -> Iterator[Check]:
+    """Silences that have expired: their findings are told of again."""
+    for each in Silences(settings.silence, day_of(time.time())).expired:
+        yield Check("silence", Health.DOUBT, describe(each), "mend what it hid, give it a later `until`, or remove it")
 
 
 # State

@@ -167,6 +167,18 @@ SIGHTING = Table(
 Before its first examination it has one row with an empty platform and the outcome `queued`.
 """
 
+PACKAGE = Table(
+    "package",
+    METADATA,
+    Column("distribution", Text, primary_key=True),
+    Column("release", Text, primary_key=True),
+    Column("architecture", Text, primary_key=True),
+    Column("library", Text, primary_key=True),
+    _text("package"),
+    _text("image_id"),
+)
+"""Which package has a library in a release of a distribution, and the image that taught it: for remedies, never for verdicts."""
+
 HISTORY = Table(
     "history",
     METADATA,
@@ -189,6 +201,18 @@ HISTORY = Table(
     Index("history_by_name", "repository", "tag", "platform", "source", "registry", "id"),
 )
 """What a tag showed, a row whenever its image or its verdict changed; `rules` are those of fatal and later findings."""
+
+BUILD = Table(
+    "build",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    _text("ref"),
+    _text("frontend"),
+    _text("source"),
+    _time("completed_at"),
+    Index("build_by_time", "completed_at"),
+)
+"""The last build that made an image; `digest` is that of its index, its manifest or (Docker's graphdrivers) its config."""
 
 JOB = Table(
     "job",

@@ -31,8 +31,10 @@ BATCH = 500
 PAUSE_FIRST_SECONDS = 1.0
 PAUSE_LONGEST_SECONDS = 60.0
 AGREEING_LISTINGS = 3
-LOCAL_KINDS = frozenset({"docker", "layout"})
+LOCAL_KINDS = frozenset({"buildkit", "containerd", "docker", "layout"})
 """Their listing is the thing itself: what one whole listing lacks is not there."""
+REMARK_SECONDS = 86_400.0
+"""How long a gap is spoken of."""
 SEEN_SECONDS = 600.0
 """How old the time at which a name was last seen may become before it is written anew."""
 
@@ -61,6 +63,11 @@ class Follower:
         self._turn = asyncio.Lock()
         """Events are taken in one after another, whether a listing or a look brings them."""
         self._failures = 0
+        self._contact = 0.0
+        """When the source was last known to be followed; 0: never."""
+        self._resuming = True
+        """Until the first whole listing after a time without contact."""
+        self._remarked_at = 0.0
         self._passes = 1 if source.kind in LOCAL_KINDS else AGREEING_LISTINGS
         self.status = SourceStatus(name=source.name, kind=source.kind)
 
@@ -69,6 +76,7 @@ class Follower:
         self._show()
         stored = await self._ledger.persist(lambda: self._ledger.store.sightings(self.source.name))
         self._missed = {_name(row.sighting): row.missing for row in stored if row.missing}
+        self._contact = max((row.last_seen for row in stored), default=0.0)
         while True:
             retry_after = 0.0
             try:
@@ -82,6 +90,7 @@ class Follower:
                 error = f"internal error: {type(defect).__name__}"
                 log.exception("source defect", source=self.source.name)
             self._failures += 1
+            self._lose_contact()
             if self.status.up is not False:
                 log.warning("source lost", source=self.source.name, error=error)
             self._show(up=False, error=error)
@@ -166,13 +175,14 @@ class Follower:
         for kind, group in itertools.groupby(events, key=lambda event: event.kind):
             told = list(group)
             self._metrics.add("enoent_source_events_total", self.source.name, str(kind), by=len(told))
+            await self._ledger.note_builds({e.sighting.digest: e.build for e in told if e.sighting and e.build})
             sightings = [event.sighting for event in told if event.sighting is not None and _is_text(event.sighting)]
             if kind is EventKind.APPEARED:
                 await self._appeared(sightings)
             elif kind is EventKind.GONE:
                 await self._gone(sightings)
             else:
-                await self._listed(whole=kind is EventKind.LISTED)
+                await self._listed(whole=kind is EventKind.LISTED, reaches_back=told[-1].reaches_back)
 
     async def _appeared(self, sightings: Sequence[Sighting]) -> None:
         changed: dict[Sighting, Sighting] = {}
@@ -195,10 +205,10 @@ class Follower:
             self._missed.pop(_name(sighting), None)
         await self._ledger.leave(sightings)
 
-    async def _listed(self, *, whole: bool) -> None:
+    async def _listed(self, *, whole: bool, reaches_back: float) -> None:
         self._failures = 0
         if whole:
-            await self._conclude()
+            self._remark_gap(reaches_back, gone=await self._conclude())
         self._seen.clear()
         self._looked.clear()
         if self.status.up is not True:
@@ -208,8 +218,26 @@ class Follower:
         else:
             self._show(up=True, error="parts of it could not be listed")
 
-    async def _conclude(self) -> None:
-        """What a whole listing lacks is counted as missing, and gone when that was so often enough."""
+    def _lose_contact(self) -> None:
+        if not self._resuming:
+            self._resuming, self._contact = True, self._ledger.clock()
+
+    def _remark_gap(self, reaches_back: float, gone: int) -> None:
+        """Says so when a history forgot what it showed before, and may so have forgotten what came and went unseen
+        (hostile 109).
+        """
+        now = self._ledger.clock()
+        if self._resuming and gone and reaches_back > self._contact > 0:
+            log.warning("source gap", source=self.source.name, names_gone=gone, unseen_since=self._contact)
+            remark = f"after a time without contact {gone} known names had left the history: others may have come and gone unseen"
+            self.status = msgspec.structs.replace(self.status, remark=remark)
+            self._remarked_at = now
+        elif self.status.remark and now - self._remarked_at > REMARK_SECONDS:
+            self.status = msgspec.structs.replace(self.status, remark="")
+        self._resuming = False
+
+    async def _conclude(self) -> int:
+        """What a whole listing lacks is counted as missing, and gone when that was so often enough; says how many went."""
         lacking = [name for name in self._ledger.fleet.names_of(self.source.name) if name not in self._seen]
         gone: list[Sighting] = []
         missing: list[Sighting] = []
@@ -223,6 +251,7 @@ class Follower:
         await self._ledger.leave(gone)
         if gone:
             self._metrics.add("enoent_reconcile_missed_total", self.source.name, by=len(gone))
+        return len(gone)
 
     def _show(self, *, up: bool | None = None, last_success: float = 0.0, error: str = "") -> None:
         self.status = msgspec.structs.replace(

@@ -63,6 +63,8 @@ class _Record(msgspec.Struct, frozen=True):
     """Of a header its bytes; of a file a checksum."""
 
 
+_READERS = tuple(reader.wants for reader in READERS if reader.name not in ("head", "class"))
+"""Those two look at the first bytes alone, which are always there."""
 _DECODE = msgspec.json.Decoder(_Record).decode
 
 
@@ -193,7 +195,7 @@ def _content(tree: _Tree, parts: list[bytes], size: int, alike: bool) -> Iterato
     try:
         head = os.pread(descriptor, min(PEEK, size), 0)
         path = b"/".join(parts)
-        wanted = alike or any(reader.wants(path, head) for reader in READERS)
+        wanted = alike or any(wants(path, head) for wants in _READERS)
         if len(head) < min(PEEK, size):
             raise NotInPlace("a file is shorter than its layer says")
         if not wanted:

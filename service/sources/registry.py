@@ -47,6 +47,11 @@ class RegistrySource:
         mirrors = [_mirror(settings, text, outbound) for text in settings.mirrors]
         self._client = Mirrored(own, mirrors, asks_origin=not settings.mirrors_only)
 
+    @property
+    def client(self) -> Mirrored:
+        """What it asks the registry with."""
+        return self._client
+
     async def _credentials(self) -> Credentials:
         try:
             return await credentials_for(self._settings)

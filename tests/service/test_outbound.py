@@ -287,7 +287,7 @@ async def test_a_client_certificate_is_shown_to_its_host_and_to_no_other(authori
         more = {"names": names, "ca_file": str(authority.ca_file), "named": ["other.test"]}
         async with connected(host, **more) as client:
             assert (await failure_of(client.head("app", "1"))).code in ("tls", "unreachable")
-        certificate = ClientCertificate(host, str(authority.client("enoent")))
+        certificate = ClientCertificate(host, *map(str, authority.client("enoent")))
         async with connected(host, certificate=certificate, **more) as client:
             assert await client.head("app", "1") is not None
             registry.once("GET", "", Answer(307, {"Location": f"https://other.test:{port_of(elsewhere)}/x"}))
