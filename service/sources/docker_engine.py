@@ -276,9 +276,20 @@ class DockerSource:
         if image.manifest_digest and (buildkit := await self._reach_buildkit()) is not None:
             await buildkit.images.read(image, wanted, sink)
             return
-        left = [index for index in sorted(wanted) if not await self._read_in_place(image, index, sink)]
-        if left:
+        if wanted and not await self._read_all_in_place(image, wanted, sink):
             await sink.archive(self._export(image.sighting.digest))
+
+    async def _read_all_in_place(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> bool:
+        """Whether every layer could be read where it lies; as many at a time as the workers take."""
+        if self._overlay is None:
+            return False
+        tasks = [asyncio.create_task(self._read_in_place(image, index, sink)) for index in sorted(wanted)]
+        try:
+            return all(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read_in_place(self, image: ImageSource, index: int, sink: LayerSink) -> bool:
         """Whether a layer could be read where it lies."""
