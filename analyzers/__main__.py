@@ -230,6 +230,8 @@ class Worker:
         match message:
             case frames.ReadLayer():
                 return self._read_layer(request, message)
+            case frames.ReadInPlace():
+                return self._read_in_place(request, message)
             case frames.ReadArchive():
                 return self._read_archive(request, message)
             case frames.JudgeImage():
@@ -247,6 +249,16 @@ class Worker:
         facts = reader.finish()
         missed = msgspec.msgpack.encode(reader.missed) if reader.missed else b""
         return self._tell_layer(request, facts, reader.blob_digest, reader.bytes_in, missed)
+
+    def _read_in_place(self, request: int, message: frames.ReadInPlace) -> frames.LayerRead:
+        known = msgspec.msgpack.decode(message.known_ranges, type=Missed) if message.known_ranges else {}
+        reader = LayerReader(limits=message.limits, known_ranges=known, said_diff_id=message.diff_id)
+        for body in self._channel.following(request, FrameKind.DATA):
+            for data, left_out in frames.pieces(body):
+                reader.feed_piece(data, left_out)
+        facts = reader.finish()
+        missed = msgspec.msgpack.encode(reader.missed) if reader.missed else b""
+        return self._tell_layer(request, facts, "", reader.bytes_in, missed, source=message.source)
 
     def _read_archive(self, request: int, message: frames.ReadArchive) -> frames.ArchiveRead:
         known = msgspec.msgpack.decode(message.known_ranges, type=dict[str, Missed]) if message.known_ranges else {}
@@ -276,11 +288,12 @@ class Worker:
         )
 
     def _tell_layer(
-        self, request: int, facts: LayerFacts, blob_digest: str, bytes_in: int, missed: bytes, owner: str = ""
+        self, request: int, facts: LayerFacts, blob_digest: str, bytes_in: int, missed: bytes, owner: str = "", source: str = ""
     ) -> frames.LayerRead:
         # Facts of a layer whose end was never reached have no diff ID; its blob's digest names them.
         identity = facts.diff_id or blob_digest
-        key = frames.layer_key(identity, FACTS_VERSION, facts.coverage, facts.verified)
+        verified = f"{facts.verified}@{source}" if source else str(facts.verified)
+        key = frames.layer_key(identity, FACTS_VERSION, facts.coverage, verified)
         sections = pack(facts)
         self._send_sections(request, owner or key, sections)
         self._cache.put(key, facts, sum(len(chunk) for section in sections for chunk in section.chunks))
@@ -289,7 +302,7 @@ class Worker:
             blob_digest=blob_digest,
             diff_id=identity,
             coverage=facts.coverage,
-            verified=facts.verified,
+            verified=verified,
             bytes_in=bytes_in,
             bytes_out=facts.size_bytes,
             entries=len(facts.entries),

@@ -34,6 +34,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 """All MORE frames of one message together."""
 HEADER_BYTES = 9
 _HEADER = struct.Struct("<IBI")
+_PIECE = struct.Struct("<IQ")
 
 EXIT_MEMORY = 86
 """Exit status of a worker that met MemoryError: its address space was full."""
@@ -92,6 +93,17 @@ class ReadLayer(msgspec.Struct, frozen=True, tag="layer"):
     """Digest that the daemon itself checks while it sends: END comes only where it holds. Empty: the worker computes one."""
 
 
+class ReadInPlace(msgspec.Struct, frozen=True, tag="in-place"):
+    """Pieces of one layer's tar (`piece`) follow as DATA, without what no reader wants. Answered by PARTs and LayerRead."""
+
+    diff_id: str
+    """Said by who has the layer; it cannot be computed from a part of it."""
+    source: str
+    """Whom the facts may serve (decisions 2)."""
+    limits: Limits = Limits()
+    known_ranges: bytes = b""
+
+
 class ReadArchive(msgspec.Struct, frozen=True, tag="archive"):
     """A docker or OCI archive follows as DATA. Answered by PARTs and ArchiveRead."""
 
@@ -127,7 +139,7 @@ class ListObjects(msgspec.Struct, frozen=True, tag="ldd"):
     overrides: bytes = b""
 
 
-Request = ReadLayer | ReadArchive | JudgeImage | ListObjects
+Request = ReadLayer | ReadInPlace | ReadArchive | JudgeImage | ListObjects
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -265,6 +277,25 @@ def decode_reply(body: bytes) -> Reply:
         return _REPLY.decode(body)
     except msgspec.DecodeError as error:
         raise ProtocolBroken(f"not a reply: {error}") from error
+
+
+def piece(data: bytes, left_out: int = 0) -> bytes:
+    """Bytes of a tar, and how many of a file's content are left out behind them. A DATA frame holds whole pieces."""
+    return _PIECE.pack(len(data), left_out) + data
+
+
+def pieces(body: memoryview) -> Iterator[tuple[bytes, int]]:
+    """The pieces of one DATA frame. Raises ProtocolBroken."""
+    at = 0
+    while at < len(body):
+        if len(body) - at < _PIECE.size:
+            raise ProtocolBroken("half a piece")
+        length, left_out = _PIECE.unpack_from(body, at)
+        at += _PIECE.size
+        if length > len(body) - at:
+            raise ProtocolBroken("half a piece")
+        yield bytes(body[at : at + length]), left_out
+        at += length
 
 
 def message_frames(request: int, message: msgspec.Struct) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from analyzers.closure import host_fit, start_parts
 from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.dotnet import dotnet_findings
 from analyzers.driver import judge_driver
-from analyzers.facts import Coverage, LayerFacts
+from analyzers.facts import Coverage, LayerFacts, Verified
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
 from analyzers.java import java_findings
 from analyzers.linkage import explain
@@ -70,6 +70,7 @@ _ASSUMPTIONS = (
     "Nothing is mounted over the image's files but what every container has.",
     "Nothing but the image and the overrides sets the environment.",
 )
+_COMPARED_APART = "A layer was read in place: its large files were compared for doubles with each other, not with other layers'."
 
 
 def judge_image(
@@ -138,10 +139,15 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=(*_ASSUMPTIONS, *dict.fromkeys(start.assumptions)),
+        assumptions=(*_ASSUMPTIONS, *dict.fromkeys(start.assumptions), *_in_place(layers)),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
+
+
+def _in_place(layers: Sequence[LayerFacts]) -> tuple[str, ...]:
+    """What layers read where they lie do not tell (decisions 2)."""
+    return (_COMPARED_APART,) if any(facts.verified is Verified.LOCAL for facts in layers) else ()
 
 
 def _verdict(start: Start, reason: Reason | None) -> Verdict:

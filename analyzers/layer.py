@@ -397,8 +397,11 @@ class LayerReader:
         limits: Limits = Limits(),  # noqa: B008
         known_ranges: Mapping[bytes, Ranges] | None = None,
         blob_digest: str = "",
+        said_diff_id: str = "",
     ) -> None:
-        """`known_ranges`: what an earlier pass over the same bytes left in `missed`. `blob_digest`: what the feeder checks
+        """`said_diff_id`: of a plain tar that comes in pieces (`feed_piece`) and not whole; the facts are LOCAL.
+
+        `known_ranges`: what an earlier pass over the same bytes left in `missed`. `blob_digest`: what the feeder checks
         itself, so that the bytes need not be hashed twice.
         """
         self.bytes_in = 0
@@ -406,7 +409,8 @@ class LayerReader:
         self._media_type = media_type
         self._limits = limits
         self._named = blob_digest
-        self._blob = None if blob_digest else hashlib.sha256()
+        self._said = said_diff_id
+        self._blob = None if blob_digest or said_diff_id else hashlib.sha256()
         self._diff = hashlib.sha256()
         self._stream = Decompressor(limits)
         self._visitor = _LayerVisitor(limits, known_ranges or {})
@@ -423,6 +427,8 @@ class LayerReader:
         """`sha256:...` of the uncompressed stream so far; empty once reading stopped before its end."""
         if self._stopped:
             return ""
+        if self._said:
+            return self._said
         plain = self._stream.kind in (PLAIN, "") and self._blob is not None
         return self.blob_digest if plain else f"sha256:{self._diff.hexdigest()}"
 
@@ -446,6 +452,23 @@ class LayerReader:
                 self._take(window)
                 if self._stopped:
                     return
+        except Rejected:
+            self._stopped = True
+            raise
+
+    def feed_piece(self, data: bytes, left_out: int) -> None:
+        """Take the next bytes of a plain tar, and pass over content that is left out behind them. Raises Rejected."""
+        self.bytes_in += len(data)
+        if self._stopped:
+            return
+        try:
+            self._take(data)
+            if left_out and not self._stopped:
+                self.bytes_out += left_out
+                if self.bytes_out > self._limits.uncompressed_layer_bytes:
+                    self._stop("too-large")
+                elif not self._visitor.full:
+                    self._tar.leave_out(left_out)
         except Rejected:
             self._stopped = True
             raise
@@ -489,7 +512,7 @@ class LayerReader:
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,
-            verified=Verified.STREAM,
+            verified=Verified.LOCAL if self._said else Verified.STREAM,
         )
 
     def _take(self, window: bytes) -> None:
@@ -497,14 +520,14 @@ class LayerReader:
         if self.bytes_out > self._limits.uncompressed_layer_bytes:
             self._stop("too-large")
             return
-        if self._stream.kind != PLAIN or self._blob is None:
+        if not self._said and (self._stream.kind != PLAIN or self._blob is None):
             self._diff.update(window)
         if not self._visitor.full:
             self._tar.feed(window)
 
     def _end(self) -> None:
         try:
-            for window in self._stream.finish():
+            for window in () if self._said else self._stream.finish():
                 self._take(window)
             if self._stopped:
                 return
@@ -520,6 +543,8 @@ class LayerReader:
     def _remark(self) -> None:
         if self._tar.trailing or self._stream.trailing:
             self._visitor.note("trailing-data", b"")
+        if self._said:
+            return
         promised = expected_compression(self._media_type)
         if promised and promised != self._stream.kind:
             self._visitor.note("media-type-mismatch", b"", f"labelled {promised}, is {self._stream.kind}")

@@ -9,15 +9,21 @@ from collections.abc import Callable
 class HashSink:
     """Gives a row the digest of its content."""
 
-    __slots__ = ("_hash", "_row", "feed")
+    __slots__ = ("_hash", "_row", "_spared", "feed")
 
     def __init__(self, row: list[object]) -> None:
         self._row = row
         self._hash = hashlib.sha256()
+        self._spared = False
         self.feed: Callable[[memoryview], None] = self._hash.update
 
+    def spare(self) -> None:
+        """The digest only tells doubles apart: without the content there is none (tar.members.Sparing)."""
+        self._spared = True
+
     def close(self) -> None:
-        self._row[8] = self._hash.digest()
+        if not self._spared:
+            self._row[8] = self._hash.digest()
 
 
 class TextSink:

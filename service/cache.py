@@ -2,7 +2,8 @@
 
 The daemon's store is another thing: its tables, migrations and single writer cost more at start than many a scan takes
 (SQLAlchemy and Alembic 0.25 s of CPU, this 0.01 s), while a cache is shared by scans that run at the same time, and may be
-thrown away. Only whole facts are kept; partial ones and refusals depend on the limits in force and are found anew.
+thrown away. Only whole facts that everybody may use are kept; partial ones and refusals depend on the limits in force and are
+found anew.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from analyzers.facts import Coverage
+from analyzers.facts import Coverage, Verified
 from analyzers.frames import LayerRead
 from analyzers.limits import MIB
 from service.memory import Memory
@@ -98,7 +99,7 @@ class Cache(Memory):
 
     async def put_layer(self, read: LayerRead, facts_version: str, sections: dict[str, list[bytes]]) -> None:
         await super().put_layer(read, facts_version, sections)
-        if read.coverage == Coverage.FULL:
+        if read.coverage == Coverage.FULL and not read.verified.startswith(Verified.LOCAL):
             self._work(lambda file: _put(file, read, facts_version, sections, self._clock()), None)
 
     async def forget_layer(self, key: str) -> None:

@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -136,6 +136,14 @@ class _Resolver(AbstractResolver):
         """Nothing is held open."""
 
 
+class ClientCertificate(NamedTuple):
+    """A certificate of ours, and the one host that it is shown to."""
+
+    host: str
+    cert_file: str
+    key_file: str = ""
+
+
 class Outbound:
     """Pools of connections under one host policy. Use it inside one event loop; close it once."""
 
@@ -144,6 +152,7 @@ class Outbound:
         policy: HostPolicy,
         *,
         ca_file: str = "",
+        certificate: ClientCertificate | None = None,
         connect_seconds: float = CONNECT_SECONDS,
         header_seconds: float = HEADER_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
@@ -153,19 +162,24 @@ class Outbound:
         """`ca_file`: authorities trusted besides the machine's own. `clock` measures the least rate of bodies."""
         self.policy = policy
         self._ca_file = ca_file
+        self._certificate = certificate
         self._connect_seconds = connect_seconds
         self._header_seconds = header_seconds
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._lookup = lookup
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
 
-    def _session(self, proxied: bool) -> aiohttp.ClientSession:
-        """One session for connections of our own, one for those to proxies: a proxy may be private, what it leads to may not."""
-        if proxied not in self._sessions:
+    def _session(self, proxied: bool, url: URL) -> aiohttp.ClientSession:
+        """One session for connections of our own, one for those to proxies: a proxy may be private, what it leads to may not.
+
+        And others for the host that is shown a certificate, so that no other host is.
+        """
+        shows = self._certificate is not None and url.host == _bare(self._certificate.host)
+        if (proxied, shows) not in self._sessions:
             resolver = _Resolver(self._lookup, None if proxied else self.policy)
-            self._sessions[proxied] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(resolver=resolver, limit=64, use_dns_cache=False, ssl=self._tls()),
+            self._sessions[proxied, shows] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=resolver, limit=64, use_dns_cache=False, ssl=self._tls(shows)),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds, sock_read=self._idle_seconds),
                 auto_decompress=False,
                 read_bufsize=READ_BUFFER_BYTES,
@@ -175,16 +189,23 @@ class Outbound:
                 headers={"Accept-Encoding": "identity", "User-Agent": "enoent"},
                 trust_env=False,  # it would also read netrc; proxies are taken from the environment below
             )
-        return self._sessions[proxied]
+        return self._sessions[proxied, shows]
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        if not self._ca_file:
+    def _tls(self, shows: bool) -> ssl.SSLContext | bool:
+        if not self._ca_file and not shows:
             return True
         context = ssl.create_default_context()
         try:
-            context.load_verify_locations(self._ca_file)
+            if self._ca_file:
+                context.load_verify_locations(self._ca_file)
         except OSError as error:
             raise SourceError(f"ca_file {self._ca_file}: {error.strerror or error}", temporary=False, code="tls") from error
+        if self._certificate is not None and shows:
+            _, cert_file, key_file = self._certificate
+            try:
+                context.load_cert_chain(cert_file, key_file or None, lambda: "")  # or it would ask the terminal
+            except OSError as error:
+                raise SourceError(f"cert_file {cert_file}: {error.strerror or error}", temporary=False, code="tls") from error
         return context
 
     @asynccontextmanager
@@ -225,7 +246,7 @@ class Outbound:
         try:
             proxy = _proxy_for(url)
             async with asyncio.timeout(self._header_seconds):
-                return await self._session(proxy is not None).request(
+                return await self._session(proxy is not None, url).request(
                     method, url, headers=headers, data=data, allow_redirects=False, proxy=proxy
                 )
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError, ssl.SSLError) as error:

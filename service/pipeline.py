@@ -169,6 +169,8 @@ class Examiner:
             raise Rejected("foreign-layer", f"layer {index} is kept elsewhere and is never fetched")
         diff_id = await self.memory.diff_id_of(layer.digest) if layer.digest else layer.diff_id
         found = await self.memory.find_layer(diff_id, FACTS_VERSION) if diff_id else None
+        if found is None and diff_id and not layer.digest:
+            found = await self.memory.find_layer(diff_id, local_version(visit.image.sighting.source))
         if found is not None:
             if visit.pin(self.memory, found.key) and index not in visit.read:
                 if index in visit.shared:
@@ -317,6 +319,26 @@ class Sink:
         await self._examiner.keep(outcome)
         self._visit.tell(index, outcome.read.bytes_in, "done")
 
+    async def in_place(self, index: int, chunks: AsyncIterator[bytes]) -> None:
+        """Layer `index` as pieces. What goes wrong is no outcome: the source has another way, and knows it."""
+        image, second = self._visit.image, index in self.again
+        layer = image.layers[index]
+        try:
+            outcome = await self._examiner.pool.in_place(
+                chunks, layer.diff_id, image.sighting.source, known_ranges=self._ranges.get(index, b""),
+                progress=lambda done: self._visit.tell(index, done, "reading"),
+            )  # fmt: skip
+        finally:
+            await end(chunks)
+        self._visit.bytes_read += outcome.read.bytes_in
+        if outcome.read.missed and not second:
+            self._ranges[index] = outcome.read.missed
+            self.again.add(index)
+            return
+        self._visit.read.add(index)
+        await self._examiner.memory.put_layer(outcome.read, local_version(image.sighting.source), outcome.sections)
+        self._visit.tell(index, outcome.read.bytes_in, "done")
+
     async def archive(self, chunks: AsyncIterator[bytes]) -> None:
         """An archive with our layers among others: all that it has become known, by their own diff IDs."""
         image, wanted = self._visit.image, self._wanted
@@ -356,6 +378,11 @@ class Sink:
         read = outcome.read
         if not layer.digest and layer.diff_id and read.diff_id != layer.diff_id:
             raise Rejected("digest-mismatch", f"a layer said to be {layer.diff_id} is {read.diff_id}")
+
+
+def local_version(source: str) -> str:
+    """What facts are remembered under that only this source vouches for: nobody else finds them (decisions 2)."""
+    return f"{FACTS_VERSION}@{source}"
 
 
 def report_key(image_id: str, layers: Sequence[str], profile: HostProfile, overrides: Overrides | None) -> str:

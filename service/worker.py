@@ -164,6 +164,28 @@ class Pool:
         Digest(answer.blob_digest), Digest(answer.diff_id)
         return LayerOutcome(answer, parts.sections(answer.key))
 
+    async def in_place(
+        self,
+        chunks: AsyncIterator[bytes],
+        diff_id: str,
+        source: str,
+        *,
+        known_ranges: bytes = b"",
+        progress: Callable[[int], None] | None = None,
+    ) -> LayerOutcome:
+        """One pass over pieces of a layer that lies here, for facts that serve `source` alone. Raises as `layer` does.
+
+        Each chunk is whole pieces (frames.piece) of at most DATA_BYTES.
+        """
+        request = frames.ReadInPlace(diff_id, source, self._limits, known_ranges)
+        async with self._streams, self._worker(()) as process:
+            answer, parts = await self._stream(process, request, chunks, progress)
+        if not isinstance(answer, frames.LayerRead):
+            raise WorkerDied("protocol")
+        if answer.diff_id != diff_id:
+            raise Rejected("left-out", "it was not read to its end")
+        return LayerOutcome(answer, parts.sections(answer.key))
+
     async def archive(
         self,
         chunks: AsyncIterator[bytes],

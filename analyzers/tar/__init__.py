@@ -38,6 +38,7 @@ from analyzers.tar.members import (
     Member,
     Records,
     Sink,
+    Sparing,
     Visitor,
 )
 from analyzers.tar.sparse import Fragment, MapInContent, SparseSink, is_valid_map, map_in_records, old_map, sparse_version
@@ -120,6 +121,17 @@ class TarReader:
                 break
             at += taken
         self._base += end - len(self._carry)
+
+    def leave_out(self, count: int) -> None:
+        """`count` bytes of the content at hand will not come, because nobody wants them. Raises Rejected where somebody does."""
+        if self._sink is not None:
+            if not isinstance(self._sink, Sparing):
+                raise Rejected("left-out", "content that is wanted was left out")
+            self._sink.spare()
+        if self._carry or count > self._left:
+            raise Rejected("left-out", "more was left out than the content of a file")
+        self._left -= count
+        self._base += count
 
     def finish(self) -> None:
         """The stream is over. Raises Rejected("truncated") where Go says unexpected EOF."""

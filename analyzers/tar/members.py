@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -43,6 +43,14 @@ class Sink(Protocol):
 
     def feed(self, view: memoryview) -> None: ...
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """A sink that can do without its content."""
+
+    def spare(self) -> None:
+        """The rest of the content will not come."""
 
 
 class Visitor(Protocol):

@@ -37,9 +37,6 @@ PAUSE_FIRST_SECONDS = 1.0
 PAUSE_LONGEST_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
 """A longer wait than this is not sat out inside a request: the job comes back later."""
-PARALLEL = 4
-PARALLEL_BLOBS = PARALLEL - 1
-"""Long transfers leave one place for short questions."""
 PROGRESS_BYTES = 4 << 20
 """A transfer that broke after so much more is not counted as a try: honest layers may take hours."""
 _ACCEPT = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
@@ -58,19 +55,23 @@ class RegistryClient:
         load_credentials: LoadCredentials,
         *,
         tries: int = TRIES,
+        reserve: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.host = settings.host
         api_host = _API_HOSTS.get(settings.host, settings.host)
         bare = URL(f"https://{api_host}").host or api_host
+        """`reserve`: share of a quota that the registry states which is left for others: below it no more is polled."""
         scheme = "http" if settings.insecure or is_loopback(bare) else "https"
         self._base = URL(f"{scheme}://{api_host}/v2/")
         self._outbound = outbound
         self._auth = Authenticator(api_host, outbound, load_credentials, frozenset(settings.trusted_hosts), clock)
         self._patience = Patience(settings.host, clock)
-        self._slots = asyncio.Semaphore(PARALLEL)
-        self._transfers = asyncio.Semaphore(PARALLEL_BLOBS)
+        self._slots = asyncio.Semaphore(settings.parallel)
+        # Long transfers leave one place for short questions.
+        self._transfers = asyncio.Semaphore(max(1, settings.parallel - 1))
+        self._reserve = reserve
         self._tries = tries
         self._sleep = sleep
 
@@ -128,16 +129,21 @@ class RegistryClient:
         """A blob as stored. Resumes by Range when the transfer breaks; raises SourceError unless digest and size hold."""
         return verified(self._resumed(repository, Digest(digest), size), digest, size)
 
-    async def _resumed(self, repository: str, digest: Digest, size: int | None) -> AsyncGenerator[bytes, None]:
+    def blob_from(self, repository: str, digest: Digest, size: int | None, start: int) -> AsyncGenerator[bytes, None]:
+        """A blob from this byte on, for who verifies it himself."""
+        return self._resumed(repository, digest, size, start)
+
+    async def _resumed(self, repository: str, digest: Digest, size: int | None, start: int = 0) -> AsyncGenerator[bytes, None]:
         """The bytes in order, none twice; a server that cannot go on where it broke off sends all again, and that is skipped."""
-        done = attempt = 0
+        done, attempt = start, 0
         ranged = True
         while True:
             begun = done
             headers = {"Range": f"bytes={done}-"} if done and ranged else {}
             failure: SourceError | None = None
             try:
-                asked = self._ask("GET", f"{repository}/blobs/{digest}", _pull(repository), headers, also_good=(416,))
+                path = f"{repository}/blobs/{digest}"
+                asked = self._ask("GET", path, _pull(repository), headers, also_good=(416,), spares=False)
                 async with self._transfers, asked as response:
                     skip = _bytes_to_skip(response, done, self.host)
                     async for chunk in self._outbound.body(response):
@@ -166,19 +172,23 @@ class RegistryClient:
         headers: dict[str, str],
         *,
         also_good: tuple[int, ...] = (),
+        spares: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One good answer: 200, 206, or one that the caller knows how to take. Raises SourceError after tries that could help."""
+        """One good answer: 200, 206, or one that the caller knows how to take. Raises SourceError after tries that could help.
+
+        `spares`: it may count against a quota, so that it waits while little of that is left.
+        """
         url = path if isinstance(path, URL) else self._base.join(URL(path))
         challenged = attempt = 0
         handed_over = False
         while True:
-            if (left := self._patience.left) > PATIENCE_SECONDS:
-                raise self._patience.refusal()
+            if (left := self._patience.left_for(spares=spares)) > PATIENCE_SECONDS:
+                raise self._patience.refusal(spares=spares)
             if left:
                 await self._sleep(left)
             failure: SourceError
             async with self._slots:
-                if self._patience.left:
+                if self._patience.left_for(spares=spares):
                     continue  # while we waited for a place another task was refused
                 self._patience.begin()
                 authorization = self._auth.header(scope)
@@ -186,6 +196,8 @@ class RegistryClient:
                     async with self._outbound.request(method, url, headers | authorization) as response:
                         if response.status < 500 and response.status != 429:
                             self._patience.answered()
+                        if self._reserve:
+                            self._patience.note_quota(response.headers, self._reserve)
                         # Who we were sent to may want credentials of his own; he gets none (hostile 64).
                         if response.status == 401 and challenged < 2 and response.url.origin() == url.origin():
                             stated = ", ".join(response.headers.getall("WWW-Authenticate", ()))

@@ -105,6 +105,11 @@ class LayerSink(Protocol):
     async def blob(self, index: int, chunks: AsyncIterator[bytes]) -> None:
         """Layer `index` of the image as stored. The iterator raises if digest or size do not hold."""
 
+    async def in_place(self, index: int, chunks: AsyncIterator[bytes]) -> None:
+        """Layer `index` as pieces of its tar (analyzers.frames.piece), without what no reader wants. Raises Rejected where that
+        was too little.
+        """
+
     async def archive(self, chunks: AsyncIterator[bytes]) -> None:
         """A Docker or OCI archive that holds wanted layers among others."""
 

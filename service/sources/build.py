@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from analyzers.errors import Malformed
+from analyzers.oci import parse_platform
 from service.errors import SettingsError, SourceError
-from service.outbound import HostPolicy, Outbound
+from service.outbound import ClientCertificate, HostPolicy, Outbound
 from service.registry.client import TRIES
 from service.registry.credentials import credentials_for
+from service.registry.mirrors import parse_mirror
 from service.registry.reference import Reference
 from service.settings import Settings
 from service.sources import Sighting, Source
@@ -36,8 +39,12 @@ SCAN_TRIES = 2
 
 def registry_source(settings: RegistrySettings, tries: int = TRIES) -> RegistrySource:
     """A source over one registry. Its own host counts as named by a person, and may be private."""
-    policy = HostPolicy((settings.host, *settings.trusted_hosts), (settings.host,) if settings.insecure else ())
-    return RegistrySource(settings, Outbound(policy, ca_file=settings.ca_file), tries=tries)
+    mirrors = [parse_mirror(text) for text in settings.mirrors]
+    plain = [settings.host] if settings.insecure else []
+    plain += [mirror.host for mirror in mirrors if mirror.plain]
+    policy = HostPolicy((settings.host, *settings.trusted_hosts, *(mirror.host for mirror in mirrors)), plain)
+    shown = ClientCertificate(settings.host, settings.cert_file, settings.key_file) if settings.cert_file else None
+    return RegistrySource(settings, Outbound(policy, ca_file=settings.ca_file, certificate=shown), tries=tries)
 
 
 def docker_source(settings: DockerSettings) -> DockerSource:
@@ -67,12 +74,29 @@ def watched(settings: Settings) -> dict[str, WatchedSettings]:
         named += [_of_namespace(node, namespace) for namespace in node.namespaces]
     for each in named:
         name = each.source_name if isinstance(each, RegistrySettings | LayoutSettings) else each.name
+        if isinstance(each, RegistrySettings):
+            _check_registry(each)
         if name in found:
             raise SettingsError(
                 f"registries, docker, layouts, buildkit, containerd: two sources are called {name!r}; give one another name"
             )
         found[name] = each
     return found
+
+
+def _check_registry(settings: RegistrySettings) -> None:
+    """What no type can say. Raises SettingsError."""
+    for text in settings.mirrors:
+        parse_mirror(text)
+    if settings.mirrors_only and not settings.mirrors:
+        raise SettingsError(f"registries: mirrors_only of {settings.host}: it has no mirrors")
+    if settings.key_file and not settings.cert_file:
+        raise SettingsError(f"registries: key_file of {settings.host}: there is no cert_file")
+    for text in settings.platforms:
+        try:
+            parse_platform(text)
+        except Malformed as error:
+            raise SettingsError(f"registries: platforms of {settings.host}: {error}") from error
 
 
 def _of_namespace(settings: ContainerdSettings, namespace: str) -> ContainerdSettings:
@@ -131,6 +155,8 @@ def source_for(
         case "registry":
             known = [settings for settings in registries if settings.host == reference.registry]
             settings = known[0] if known else RegistrySettings(host=reference.registry)
+            # Somebody waits, and says himself which platforms he means.
+            settings = msgspec.structs.replace(settings, platforms=(), reserve=0.0)
             sighting = Sighting("scan", reference.registry, reference.repository, reference.tag, reference.digest)
             return registry_source(settings, SCAN_TRIES), sighting
         case "docker":

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from analyzers.oci import Descriptor, Platform
 from service.blobs import collect
 from service.errors import SourceError
-from service.registry.client import MANIFEST_BYTES, RegistryClient
+from service.registry.client import MANIFEST_BYTES
+from service.registry.mirrors import Mirrored
 from service.rpc.content import ContentStore
 from service.sources import ImageSource, LayerSink, LayerSource, LostImage, Sighting
 from service.sources.manifests import images_of
@@ -32,7 +33,7 @@ class Registries:
         self._make = make
         self._made: dict[RegistrySettings, RegistrySource] = {}
 
-    def of(self, host: str) -> RegistryClient | None:
+    def of(self, host: str) -> Mirrored | None:
         """A client of this registry, or None where it is not configured: no other is asked."""
         settings = next((each for each in self._configured() if each.host == host), None)
         if settings is None:
@@ -75,7 +76,7 @@ class StoredImages:
         body, stated = await manifest(sighting.digest)
         return await images_of(sighting, body, stated, platforms, manifest, config, absent_ok=True)
 
-    def _instead(self, sighting: Sighting, error: SourceError) -> RegistryClient:
+    def _instead(self, sighting: Sighting, error: SourceError) -> Mirrored:
         """The registry that an image is named after, when the store does not have it. Raises the store's error otherwise."""
         client = self._registries.of(sighting.registry) if self._registries is not None else None
         if error.code != "not-found" or client is None:
@@ -114,5 +115,5 @@ class StoredImages:
                 ) from missing
 
 
-def _from(client: RegistryClient, repository: str, layer: LayerSource) -> AsyncIterator[bytes]:
+def _from(client: Mirrored, repository: str, layer: LayerSource) -> AsyncIterator[bytes]:
     return client.blob(repository, layer.digest, layer.size_bytes)

@@ -38,6 +38,7 @@ from service.registry.reference import parse_image_name
 from service.rpc.upgrade import upgraded
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, LostImage, Sighting
 from service.sources.manifests import sha256
+from service.sources.overlay import NotInPlace, OverlayStore, open_store
 from service.sources.settings import DockerSettings
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class DockerSource:
         self._clock = clock
         self._client: docker.APIClient | None = None
         self._root: Path | None = None
+        self._overlay: OverlayStore | None = None
         self._blobs = False
         """Whether its images are blobs of a content store."""
         self._buildkit: EmbeddedBuildkit | None = None
@@ -115,6 +117,7 @@ class DockerSource:
         driver = info.get("Driver")
         self._blobs = CONTAINERD_STORE in (info.get("DriverStatus") or [])
         configs = Path(root) / "image" / str(driver) / "imagedb" / "content" / "sha256" if root and driver else None
+        self._overlay = open_store(info) if self._settings.in_place else None
         return client, configs
 
     async def _blocking(self, call: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -272,8 +275,32 @@ class DockerSource:
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         if image.manifest_digest and (buildkit := await self._reach_buildkit()) is not None:
             await buildkit.images.read(image, wanted, sink)
-        elif wanted:
+            return
+        if wanted and not await self._read_all_in_place(image, wanted, sink):
             await sink.archive(self._export(image.sighting.digest))
+
+    async def _read_all_in_place(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> bool:
+        """Whether every layer could be read where it lies; as many at a time as the workers take."""
+        if self._overlay is None:
+            return False
+        tasks = [asyncio.create_task(self._read_in_place(image, index, sink)) for index in sorted(wanted)]
+        try:
+            return all(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read_in_place(self, image: ImageSource, index: int, sink: LayerSink) -> bool:
+        """Whether a layer could be read where it lies."""
+        if self._overlay is None:
+            return False
+        try:
+            await sink.in_place(index, self._overlay.layer(image.config.diff_ids, index))
+        except (NotInPlace, Rejected) as error:
+            log.info("layer not read in place", source=self.name, layer=index, error=str(error))
+            return False
+        return True
 
     async def _export(self, image_id: str) -> AsyncGenerator[bytes, None]:
         client = await self._connected()

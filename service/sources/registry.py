@@ -7,23 +7,23 @@ A repository that fails makes the listing partial: nothing is concluded from wha
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import random
 from collections.abc import AsyncIterator, Collection
 
 import structlog
 
-from analyzers.oci import Descriptor, Platform
+from analyzers.oci import Descriptor, Platform, parse_platform
 from service.blobs import collect
 from service.errors import SettingsError, SourceError
 from service.outbound import Outbound
+from service.registry.choosing import Choice
 from service.registry.client import MANIFEST_BYTES, TRIES, RegistryClient
 from service.registry.credentials import Credentials, credentials_for
+from service.registry.mirrors import Mirror, Mirrored, parse_mirror
 from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LostImage, Sighting
 from service.sources.manifests import images_of
 from service.sources.settings import RegistrySettings
 
-PARALLEL_HEADS = 4
 PARALLEL_BLOBS = 2
 _OF_THE_REGISTRY = frozenset({"unauthorized", "denied", "rate-limited", "unreachable", "tls", "slow"})
 """Failures that the next tag would meet as well."""
@@ -41,10 +41,14 @@ class RegistrySource:
         self.name = settings.source_name
         self._settings = settings
         self._outbound = outbound
-        self._client = client or RegistryClient(settings, outbound, self._credentials, tries=tries)
+        self._choice = Choice(settings)
+        self._platforms = tuple(parse_platform(text) for text in settings.platforms)
+        own = client or RegistryClient(settings, outbound, self._credentials, tries=tries, reserve=settings.reserve)
+        mirrors = [_mirror(settings, text, outbound) for text in settings.mirrors]
+        self._client = Mirrored(own, mirrors, asks_origin=not settings.mirrors_only)
 
     @property
-    def client(self) -> RegistryClient:
+    def client(self) -> Mirrored:
         """What it asks the registry with."""
         return self._client
 
@@ -57,10 +61,11 @@ class RegistrySource:
     async def events(self) -> AsyncIterator[ImageEvent]:
         while True:
             complete, answered = True, False
-            repositories = list(self._settings.repositories)
-            if not repositories:
+            listed: list[str] = []
+            if self._choice.needs_catalog:
                 listing = await self._client.catalog()
-                repositories, complete = listing.names, listing.complete
+                listed, complete = listing.names, listing.complete
+            repositories = self._choice.repositories(listed)
             failed: SourceError | None = None
             for repository in repositories:
                 try:
@@ -84,9 +89,9 @@ class RegistrySource:
         listing = await self._client.tags(repository)
         if listing is None:
             return
-        tags = [tag for tag in listing.names if self._is_wanted(tag)]
-        for start in range(0, len(tags), PARALLEL_HEADS):
-            batch = tags[start : start + PARALLEL_HEADS]
+        tags = self._choice.tags(listing.names)
+        for start in range(0, len(tags), self._settings.parallel):
+            batch = tags[start : start + self._settings.parallel]
             digests = await asyncio.gather(*(self._client.head(repository, tag) for tag in batch), return_exceptions=True)
             for tag, digest in zip(batch, digests, strict=True):
                 if isinstance(digest, BaseException):
@@ -105,16 +110,19 @@ class RegistrySource:
         return ImageEvent(EventKind.LISTED_PARTIALLY)
 
     def watches(self, repository: str, tag: str) -> bool:
-        repositories = self._settings.repositories
-        return (not repositories or repository in repositories) and (not tag or self._is_wanted(tag))
-
-    def _is_wanted(self, tag: str) -> bool:
-        return any(fnmatch.fnmatchcase(tag, pattern) for pattern in self._settings.tags)
+        return self._choice.has_repository(repository) and (not tag or self._choice.has_tag(tag))
 
     async def look(self, repository: str, tag: str) -> ImageEvent:
-        digest = await self._client.head(repository, tag)
+        digest = await self._client.head(repository, tag) if await self._is_new_enough(repository, tag) else None
         kind = EventKind.GONE if digest is None else EventKind.APPEARED
         return ImageEvent(kind, Sighting(self.name, self._settings.host, repository, tag, digest or ""))
+
+    async def _is_new_enough(self, repository: str, tag: str) -> bool:
+        """Whether a tag is among the newest, where only those are watched: that takes the list of them."""
+        if not self._settings.newest:
+            return True
+        listing = await self._client.tags(repository)
+        return listing is None or tag not in listing.names or tag in self._choice.tags(listing.names)
 
     async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         client, repository = self._client, sighting.repository
@@ -126,7 +134,7 @@ class RegistrySource:
             return await collect(client.blob(repository, descriptor.digest, descriptor.size), MANIFEST_BYTES)
 
         body, content_type = await client.manifest(repository, sighting.digest or sighting.tag)
-        return await images_of(sighting, body, content_type, platforms, manifest, config)
+        return await images_of(sighting, body, content_type, self._platforms or platforms, manifest, config)
 
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
         slots = asyncio.Semaphore(PARALLEL_BLOBS)
@@ -146,3 +154,14 @@ class RegistrySource:
 
     async def close(self) -> None:
         await self._outbound.close()
+
+
+def _mirror(settings: RegistrySettings, text: str, outbound: Outbound) -> Mirror:
+    """A mirror is asked once: whoever comes after it may answer. It has credentials of its own, from Docker's config.json."""
+    place = parse_mirror(text)
+    own = RegistrySettings(host=place.host, insecure=place.plain, parallel=settings.parallel)
+
+    async def credentials() -> Credentials:
+        return await credentials_for(own)
+
+    return Mirror(RegistryClient(own, outbound, credentials, tries=1), place.prefix)

@@ -18,13 +18,33 @@ class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     """Name of this source in metrics and pages; empty: the host."""
     repositories: tuple[str, ...] = ()
-    """Repositories to watch; empty: all that the catalog lists."""
+    """Repositories to watch, by name or as shell patterns of what the catalog lists; empty: all that it lists."""
+    exclude_repositories: tuple[str, ...] = ()
+    """Shell patterns of repositories to leave out."""
     tags: tuple[str, ...] = ("*",)
     """Shell patterns of the tags to watch."""
+    exclude_tags: tuple[str, ...] = ()
+    """Shell patterns of tags to leave out."""
+    newest: Annotated[int, Meta(ge=0)] = 0
+    """Highest versions to watch in each repository, besides tags without a digit such as `latest`; 0: all."""
+    platforms: tuple[str, ...] = ()
+    """Platforms to analyse here; empty: those of the setting `platforms`."""
     poll_seconds: Seconds = 900.0
     """Pause between two listings; each asks for digests only (HEAD)."""
+    parallel: Annotated[int, Meta(ge=1, le=32)] = 4
+    """Requests at a time; transfers of layers leave one of them free."""
+    reserve: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    """Share of a quota (RateLimit headers) that is left for others: below it nothing is polled until some has come back."""
+    mirrors: tuple[str, ...] = ()
+    """Mirrors and caches, `host[:port][/prefix]`, with `http://` where one has no TLS: asked first for what has a digest."""
+    mirrors_only: bool = False
+    """Never ask the registry itself; what tags mean is then asked of the mirrors."""
     insecure: bool = False
     """Allow plain HTTP. Loopback may always use it."""
+    cert_file: str = ""
+    """PEM file of a client certificate; it is shown to this host and to no other."""
+    key_file: str = ""
+    """PEM file of its key; empty: it is in `cert_file`."""
     ca_file: str = ""
     """PEM file of authorities to trust for this registry besides those of the machine."""
     trusted_hosts: tuple[str, ...] = ()
@@ -48,6 +68,8 @@ class DockerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name of this source in metrics and pages."""
     poll_seconds: Seconds = 300.0
     """Pause between two full listings, which heal lost events."""
+    in_place: bool = True
+    """Read layers from the engine's data root where that can be read here (overlay2, as root); else they are exported."""
     missing_ok: bool = False
     """Without the socket there is nothing to watch, instead of a source that fails."""
 

@@ -15,5 +15,8 @@ class Kept:
     async def blob(self, index: int, chunks: AsyncIterator[bytes]) -> None:
         self.blobs[index] = b"".join([chunk async for chunk in chunks])
 
+    async def in_place(self, index: int, chunks: AsyncIterator[bytes]) -> None:
+        self.blobs[index] = b"".join([chunk async for chunk in chunks])
+
     async def archive(self, chunks: AsyncIterator[bytes]) -> None:
         self.archives.append(b"".join([chunk async for chunk in chunks]))

@@ -6,12 +6,14 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from service.outbound import HostPolicy, Outbound
+from service.outbound import ClientCertificate, HostPolicy, Outbound
 from service.registry.client import RegistryClient
 from service.registry.credentials import Credentials
 from service.sources.registry import RegistrySource
 from service.sources.settings import RegistrySettings
 from tests.fakes.clock import Clock
+
+PARALLEL = RegistrySettings(host="any").parallel
 
 
 class Names:
@@ -51,6 +53,8 @@ async def connected(
     plain: Sequence[str] = (),
     trusted: Sequence[str] = (),
     ca_file: str = "",
+    certificate: ClientCertificate | None = None,
+    reserve: float = 0.0,
     header_seconds: float = 20.0,
     connect_seconds: float = 10.0,
     idle_seconds: float = 20.0,
@@ -61,12 +65,13 @@ async def connected(
     policy = HostPolicy((host, *trusted, *named), plain)
     more = {"lookup": names} if names is not None else {}
     outbound = Outbound(
-        policy, ca_file=ca_file, clock=clock, header_seconds=header_seconds, connect_seconds=connect_seconds,
+        policy, ca_file=ca_file, certificate=certificate, clock=clock, header_seconds=header_seconds,
+        connect_seconds=connect_seconds,
         idle_seconds=idle_seconds, **more,
     )  # fmt: skip
     keyring = credentials if isinstance(credentials, Keyring) else Keyring(credentials or Credentials())
     try:
-        yield RegistryClient(settings, outbound, keyring, clock=clock, sleep=clock.sleep)
+        yield RegistryClient(settings, outbound, keyring, reserve=reserve, clock=clock, sleep=clock.sleep)
     finally:
         await outbound.close()
 

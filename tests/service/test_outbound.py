@@ -8,6 +8,7 @@ import datetime
 import ipaddress
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from yarl import URL
 
 from service.blobs import collect
 from service.errors import SourceError
-from service.outbound import RATE_BYTES, RATE_WINDOW_SECONDS, REDIRECTS, HostPolicy, Outbound, is_loopback
+from service.outbound import RATE_BYTES, RATE_WINDOW_SECONDS, REDIRECTS, ClientCertificate, HostPolicy, Outbound, is_loopback
 from service.registry.client import TRIES, RegistryClient
 from service.registry.credentials import Credentials
 from tests.fakes.clock import Clock
 from tests.fakes.registry import FakeRegistry, serving
-from tests.fakes.server import Answer, Request, serving_raw
+from tests.fakes.server import Answer, Raw, Request, serving_raw
 from tests.make.certificates import Authority
 from tests.make.images import Image
 from tests.make.layers import sha256, tar_of
@@ -269,6 +270,45 @@ async def test_h073_from_tls_no_redirect_leads_to_http(authority: Authority) -> 
         told = await failure_of(client.head("app", "1"))
         assert (told.code, told.temporary) == ("tls", False)
         assert not plain.requests
+
+
+async def test_a_client_certificate_is_shown_to_its_host_and_to_no_other(authority: Authority) -> None:
+    """The other asks for one as well; whoever shows none is let in there and not here."""
+    mine, other = authority.server("registry.test"), authority.server("other.test")
+    for context, needed in ((mine, ssl.CERT_REQUIRED), (other, ssl.CERT_OPTIONAL)):
+        context.load_verify_locations(authority.ca_file)
+        context.verify_mode = needed
+    async with serving(mine) as registry, serving(other) as elsewhere:
+        shown: list[object] = []
+        elsewhere.always("", "", look_at_certificate(shown))
+        registry.push("app:1", IMAGE)
+        names = Names({"registry.test": "127.0.0.1", "other.test": "127.0.0.1"})
+        host = f"registry.test:{port_of(registry)}"
+        more = {"names": names, "ca_file": str(authority.ca_file), "named": ["other.test"]}
+        async with connected(host, **more) as client:
+            assert (await failure_of(client.head("app", "1"))).code in ("tls", "unreachable")
+        certificate = ClientCertificate(host, *map(str, authority.client("enoent")))
+        async with connected(host, certificate=certificate, **more) as client:
+            assert await client.head("app", "1") is not None
+            registry.once("GET", "", Answer(307, {"Location": f"https://other.test:{port_of(elsewhere)}/x"}))
+            await failure_of(client.manifest("app", "1"))
+        assert shown == [None]
+
+
+def look_at_certificate(shown: list[object]) -> Raw:
+    async def look(request: Request, writer: asyncio.StreamWriter) -> None:
+        shown.append(writer.get_extra_info("peercert") or None)
+        writer.write(Answer(404).head())
+
+    return look
+
+
+async def test_a_client_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    certificate = ClientCertificate("registry.test", str(tmp_path / "absent.pem"))
+    async with connected("registry.test", certificate=certificate) as client:
+        told = await failure_of(client.head("app", "1"))
+        assert (told.code, told.temporary) == ("tls", False)
+        assert "cert_file" in str(told)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"])

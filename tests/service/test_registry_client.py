@@ -11,13 +11,13 @@ import pytest
 
 from service.errors import SourceError
 from service.registry import client as client_module
-from service.registry.client import PARALLEL, RegistryClient
+from service.registry.client import RegistryClient
 from tests.fakes.clock import Clock
 from tests.fakes.registry import FakeRegistry, error, serving
 from tests.fakes.server import Answer, Raw, Request
 from tests.make.images import MANIFEST, Image
 from tests.make.layers import sha256, tar_of
-from tests.service.clients import connected
+from tests.service.clients import PARALLEL, connected
 
 IMAGE = Image(layers=(tar_of({"etc/a": "a"}),), entrypoint=["/a"])
 DATA = os.urandom(300_000)

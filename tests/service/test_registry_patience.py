@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from multidict import CIMultiDict
 
 from service.errors import SourceError
-from service.registry.client import PARALLEL, TRIES, RegistryClient
-from service.registry.patience import BREAKER_FAILURES, BREAKER_SECONDS, retry_after
+from service.registry.client import TRIES, RegistryClient
+from service.registry.patience import BREAKER_FAILURES, BREAKER_SECONDS, quota, retry_after
 from tests.fakes.clock import Clock
 from tests.fakes.registry import FakeRegistry, error, serving
 from tests.fakes.server import Answer, Request
 from tests.make.images import Image
 from tests.make.layers import tar_of
-from tests.service.clients import Names, connected
+from tests.service.clients import PARALLEL, Names, connected
 
 IMAGE = Image(layers=(tar_of({"etc/a": "a"}),), entrypoint=["/a"])
 NOW = 1_753_000_000.0
@@ -228,3 +229,57 @@ async def test_h071_a_registry_that_comes_back_is_asked_by_few_at_a_time_and_not
     found = await asyncio.gather(*(client.head("app", tag) for tag in listing.names))
     assert dict(zip(listing.names, found, strict=True)).items() >= digests.items()
     assert 0 < most <= PARALLEL
+
+
+# Quotas
+
+
+@pytest.mark.parametrize(
+    ("headers", "stated"),
+    [
+        ({"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}, (100, 76, 2160)),
+        ({"RateLimit-Limit": "100", "RateLimit-Remaining": "0", "RateLimit-Reset": "30"}, (100, 0, 30)),
+        (
+            {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "9", "X-RateLimit-Reset": str(NOW + 60), "Date": DATE},
+            (5000, 9, 60),
+        ),
+        ({"RateLimit": "limit=100, remaining=50, reset=5"}, (100, 50, 5)),
+        ({"RateLimit-Limit": "100"}, None),
+        ({"RateLimit-Limit": "many", "RateLimit-Remaining": "few"}, None),
+        ({"RateLimit-Limit": "-1", "RateLimit-Remaining": "-1"}, None),
+        ({}, None),
+    ],
+)
+def test_a_quota_is_read_in_the_forms_that_registries_write(
+    headers: dict[str, str], stated: tuple[float, float, float] | None
+) -> None:
+    assert quota(CIMultiDict(headers)) == stated
+
+
+async def test_h060_with_little_of_a_quota_left_nothing_is_polled_and_layers_still_come(
+    registry: FakeRegistry, clock: Clock
+) -> None:
+    def answer(remaining: int) -> Callable[[Request], Answer]:
+        def make(request: Request) -> Answer:
+            honest = registry.honest(request)
+            quoted = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": f"{remaining};w=21600"}
+            return Answer(honest.status, {**honest.headers, **quoted}, honest.body)
+
+        return make
+
+    blob = next(iter(registry.blobs))
+    registry.once("", "/manifests/", answer(11), answer(9), answer(76))
+    async with connected(registry.host, clock=clock, reserve=0.1) as client:
+        for _ in range(2):
+            await client.head("app", "1")
+        refused = await failure_of(client)
+        assert (refused.code, refused.temporary, refused.retry_after) == ("rate-limited", True, 2160.0)
+        assert "little of its quota is left" in str(refused)
+        assert len(registry.requests) == 2
+        assert b"".join([chunk async for chunk in client.blob("app", blob, None)]) == registry.blobs[blob]
+        clock.now += 2161
+        await client.head("app", "1")
+    async with connected(registry.host, clock=clock) as client:
+        registry.always("", "/manifests/", answer(0))
+        for _ in range(3):  # without a reserve it is asked until it refuses itself
+            await client.head("app", "1")

@@ -46,7 +46,8 @@ def image(name: str) -> Image:
 
 
 def source_of(socket: str, poll_seconds: float = 60.0, **seconds: float) -> DockerSource:
-    return DockerSource(DockerSettings(socket=socket, name="test", poll_seconds=poll_seconds), **seconds)
+    """Layers come by export: tests/service/test_in_place.py reads them where they lie."""
+    return DockerSource(DockerSettings(socket=socket, name="test", poll_seconds=poll_seconds, in_place=False), **seconds)
 
 
 async def failure_of(call: object) -> SourceError:
