@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import operator
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,6 +37,9 @@ class Standing(enum.StrEnum):
     STARTS = "starts"
     ARTIFACT = "artifact"
     """Not an image at all: a signature, an SBOM, a chart."""
+
+
+_PLACES = {standing: place for place, standing in enumerate(Standing)}
 
 
 class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +183,7 @@ class FleetPage(msgspec.Struct, frozen=True):
 
 
 SORTS: dict[str, Callable[[FleetRow], Any]] = {
-    "standing": lambda row: tuple(Standing).index(row.standing),
+    "standing": lambda row: _PLACES[row.standing],
     "name": lambda row: row.repository,
     "size": lambda row: row.size_bytes,
     "compressed": lambda row: row.compressed_bytes,
@@ -193,6 +198,15 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 }
 
 
+class Summary(NamedTuple):
+    """What is counted over all rows, as of a revision."""
+
+    revision: int
+    standings: dict[Standing, int]
+    reasons: dict[str, int]
+    choices: dict[str, tuple[str, ...]]
+
+
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
@@ -203,6 +217,7 @@ class Fleet:
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
         self._sources: dict[str, SourceStatus] = {}
         self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
+        self._summary = Summary(-1, {}, {}, {})
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -276,7 +291,9 @@ class Fleet:
 
     def matching(self, query: FleetQuery) -> list[FleetRow]:
         """Every row that fits, sorted. Raises Malformed for an order there is not."""
-        rows = [row for row in self.rows() if _fits(row, query)]
+        rows = list(self.rows())
+        for fits in _filters(query):
+            rows = [row for row in rows if fits(row)]
         field = query.sort.removeprefix("-")
         if field not in SORTS:
             raise Malformed(f"sort: {field[:40]!r} is not one of {', '.join(SORTS)}")
@@ -299,12 +316,32 @@ class Fleet:
 
     def standings(self) -> dict[Standing, int]:
         """How many rows stand where, worst first; every standing is a key."""
-        counted = Counter(row.standing for row in self._rows.values())
-        return {standing: counted[standing] for standing in Standing}
+        return self._summed().standings
+
+    def reasons(self) -> dict[str, int]:
+        """How many rows fail for which reason, the commonest first."""
+        return self._summed().reasons
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The values a filter can take, by field of FleetQuery."""
-        rows = self.rows()
+        return self._summed().choices
+
+    def _summed(self) -> Summary:
+        """The same until something changes: every page asks for it."""
+        if self._summary.revision != self.revision:
+            rows = self.rows()
+            counted = Counter(row.standing for row in rows)
+            reasons = Counter(str(row.reason or "other") for row in rows if row.standing is Standing.FAILS)
+            self._summary = Summary(
+                self.revision,
+                {standing: counted[standing] for standing in Standing},
+                dict(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
+                self._choices(rows),
+            )
+        return self._summary
+
+    @staticmethod
+    def _choices(rows: Sequence[FleetRow]) -> dict[str, tuple[str, ...]]:
         return {
             "reason": _sorted(str(row.reason or "") for row in rows),
             "registry": _sorted(row.registry for row in rows),
@@ -344,8 +381,9 @@ def make_row(
 ) -> FleetRow:
     """The row of a sighting and its report; without a report the outcome alone speaks."""
     row = FleetRow(
-        source=sighting.source, registry=sighting.registry, repository=sighting.repository, tag=sighting.tag,
-        digest=sighting.digest, platform=platform, manifest_digest=manifest_digest, image_id=image_id,
+        source=sys.intern(sighting.source), registry=sys.intern(sighting.registry),
+        repository=sighting.repository, tag=sighting.tag,
+        digest=sighting.digest, platform=sys.intern(platform), manifest_digest=manifest_digest, image_id=image_id,
         report_key=report_key, outcome=outcome, detail=detail, compressed_bytes=compressed_bytes,
         first_seen=first_seen, last_seen=last_seen, analysed_at=analysed_at,
     )  # fmt: skip
@@ -358,7 +396,8 @@ def make_row(
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
         isa_level=report.x86_level,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
-        layers=tuple(layer.diff_id for layer in report.layers),
+        # Images share layers, and ten thousand of them one string for each.
+        layers=tuple(sys.intern(layer.diff_id) for layer in report.layers),
         layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
     )  # fmt: skip
 
@@ -373,33 +412,31 @@ def _name_of(sighting: Sighting) -> Sighting:
     return msgspec.structs.replace(sighting, digest="") if sighting.tag else sighting
 
 
-def _fits(row: FleetRow, query: FleetQuery) -> bool:
-    exact = (
-        (query.standing, row.standing),
-        (query.reason, row.reason),
-        (query.source, row.source),
-        (query.registry, row.registry),
-        (query.repository, row.repository),
-        (query.tag, row.tag),
-        (query.platform, row.platform),
-        (query.team, row.team),
-    )
-    if any(wanted and wanted != has for wanted, has in exact):
-        return False
-    families = ((query.os, row.os), (query.libc, row.libc))
-    if any(wanted and wanted not in (has, has.partition(" ")[0]) for wanted, has in families):
-        return False
-    if query.rule and not any(found.rule == query.rule for found in row.findings):
-        return False
-    if query.severity and not any(found.severity == query.severity for found in row.findings):
-        return False
-    if query.layer and query.layer not in row.layers:
-        return False
-    words = query.q.lower().split()
-    if not words:
-        return True
-    text = f"{row.name} {row.manifest_digest} {row.image_id} {row.message} {row.os} {row.libc} {row.detail}".lower()
-    return all(word in text for word in words)
+def _filters(query: FleetQuery) -> Iterator[Callable[[FleetRow], bool]]:
+    """What a row must fulfil; nothing for what is not asked."""
+    for field in ("standing", "reason", "source", "registry", "repository", "tag", "platform", "team"):
+        if wanted := getattr(query, field):
+            yield lambda row, wanted=wanted, read=operator.attrgetter(field): wanted == read(row)  # type: ignore[misc]
+    for field in ("os", "libc"):
+        if wanted := getattr(query, field):
+            yield lambda row, wanted=wanted, read=operator.attrgetter(field): wanted in _or_family(read(row))  # type: ignore[misc]
+    if query.rule:
+        yield lambda row: any(found.rule == query.rule for found in row.findings)
+    if query.severity:
+        yield lambda row: any(found.severity == query.severity for found in row.findings)
+    if query.layer:
+        yield lambda row: query.layer in row.layers
+    if words := query.q.lower().split():
+        yield lambda row: all(word in _searched(row) for word in words)
+
+
+def _or_family(version: str) -> tuple[str, str]:
+    """`debian 12` and `debian`."""
+    return version, version.partition(" ")[0]
+
+
+def _searched(row: FleetRow) -> str:
+    return f"{row.name} {row.manifest_digest} {row.image_id} {row.message} {row.os} {row.libc} {row.detail}".lower()
 
 
 def _cursor(row: FleetRow, place: int) -> str:

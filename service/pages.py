@@ -93,17 +93,13 @@ async def fleet(site: Site, call: Call) -> web.StreamResponse:
     query: FleetView = call.query
     page = api.listed(site, query, PAGE_ROWS, query.cursor)
     standings = site.fleet.standings()
-    reasons: dict[str, int] = {}
-    for row in site.fleet.rows():
-        if row.standing is Standing.FAILS:
-            reasons[row.reason or "other"] = reasons.get(row.reason or "other", 0) + 1
     given = {name: value for name, value in msgspec.structs.asdict(query).items() if value and name != "cursor"}
     if query.sort == "standing":
         given.pop("sort")
     return html(
         site, "fleet.html",
         page=page, query=query, given=given, standings=standings, total=len(site.fleet), choices=site.fleet.choices(),
-        reasons=sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])), bar=_standing_bar(standings),
+        reasons=site.fleet.reasons().items(), bar=_standing_bar(standings),
         filtered=bool(set(given) - {"sort"}), link=_linker(given),
     )  # fmt: skip
 
