@@ -10,7 +10,7 @@ import asyncio
 import gzip
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
 from isal import igzip, isal_zlib
@@ -27,6 +27,7 @@ RENDER_SECONDS = 5.0
 WAIT_SECONDS = 0.12
 """A scrape that finds the text out of date waits this long for a new one, then takes the old."""
 POLL_SECONDS = 0.5
+PIECE_BYTES = 256 << 10
 GZIP_WINDOW = 31
 """A window of 32 KiB in a gzip frame."""
 _END_ZIPPED = gzip.compress(END, 1, mtime=0)
@@ -90,18 +91,33 @@ class Exposition:
                 await asyncio.sleep(RENDER_SECONDS if self._took_seconds > WAIT_SECONDS else POLL_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def scrape(self, *, zipped: bool, open_metrics: bool = False) -> bytes:
-        """All samples; those of the images are at most WAIT_SECONDS late, or as old as RENDER_SECONDS."""
+    async def zipped(self, *, open_metrics: bool = False) -> bytes:
+        """All samples, compressed; those of the images are at most WAIT_SECONDS late, or as old as RENDER_SECONDS."""
+        images = await self._images()
+        # Members of a gzip file may follow each other (RFC 1952, 2.2); the big one is not compressed again.
+        return gzip.compress(self._own(open_metrics), 1, mtime=0) + images + (_END_ZIPPED if open_metrics else b"")
+
+    async def plain(self, *, open_metrics: bool = False) -> AsyncIterator[bytes]:
+        """The same as text, piece by piece: a big fleet's is never held as a whole."""
+        images = await self._images()
+        yield self._own(open_metrics)
+        inflater = isal_zlib.decompressobj(GZIP_WINDOW)
+        while not inflater.eof:
+            yield inflater.decompress(images, PIECE_BYTES)
+            images = inflater.unconsumed_tail
+        if open_metrics:
+            yield END
+
+    def _own(self, open_metrics: bool) -> bytes:
+        return self._metrics.text(open_metrics=open_metrics) + self._overflow_text(open_metrics)
+
+    async def _images(self) -> bytes:
+        """The images' samples, compressed."""
         if self._rendering.revision != self._fleet.revision:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._render())
             await asyncio.wait([self._task], timeout=WAIT_SECONDS)
-        own = self._metrics.text(open_metrics=open_metrics) + self._overflow_text(open_metrics)
-        if zipped:
-            # Members of a gzip file may follow each other (RFC 1952, 2.2); the big one is not compressed again.
-            return gzip.compress(own, 1, mtime=0) + self._rendering.zipped + (_END_ZIPPED if open_metrics else b"")
-        plain: bytes = await asyncio.to_thread(igzip.decompress, self._rendering.zipped)
-        return own + plain + (END if open_metrics else b"")
+        return self._rendering.zipped
 
     async def _render(self) -> None:
         started = time.monotonic()

@@ -74,7 +74,7 @@ def test_a_push_shows_up_on_an_open_page(page: Page, shown: Shown) -> None:
     with page.leaving():
         page.click(".changes li a[href^='/compare']")
     assert page.texts(".pair .badge") == ["starts", "will not start"]
-    assert "The verdict is another." in page.text(".lead")
+    assert page.text(".summary").startswith("It started and will not start now.")
 
 
 def test_going_through_many_pages_leaves_no_connection_behind(page: Page, shown: Shown) -> None:
