@@ -23,6 +23,9 @@ setup-tests: .venv/installed-dev
 	@tests/setup/engine.sh
 	@tests/setup/glibcs.sh
 	@tests/setup/roots.sh
+	@tests/setup/plugins.sh $(BIN)/python
+	@tests/setup/foreign.sh
+	@tests/setup/dotnet.sh $(BIN)/python
 	@tests/setup/image.sh $(BIN)/python
 	@tests/setup/dive.sh $(BIN)/python
 

@@ -7,24 +7,24 @@ Knows no clock and no I/O. A revision counts every change.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import enum
-import operator
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from analyzers.errors import Malformed
 from analyzers.finding import Reason, Report, Severity, Stage, State
+from service.listing import cursor_of, digests, filters, place_after
 from service.owners import Owners
-from service.risk import FindingCount, count_findings, risk_of
-from service.sources import Sighting
+from service.risk import FindingCount, count_findings, risk_of, without
+from service.silencing import Silences
+from service.sources import Build, Sighting
 
 MAX_PAGE = 500
+KEPT_BUILDS = 10_000
 _SEVERITIES = tuple(Severity)
 
 
@@ -75,8 +75,14 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     libc: str = ""
     isa_level: int = 0
     """x86-64 level that the start chain needs (1 to 4); 0 where that does not apply or is not known."""
+    max_page_size: int = 0
+    """Largest page of a kernel that can map the start chain; 0 where that does not apply."""
+    kernel: str = ""
+    """Oldest Linux that the start chain says it runs on."""
     team: str = ""
     """Whose it is, by the owners of the configuration."""
+    build: Build | None = None
+    """The build that made it, where a source told of one."""
     growth_bytes: int | None = None
     """Change of the uncompressed size by the last push of this tag; None before there were two."""
     new_rules: tuple[str, ...] | None = None
@@ -91,7 +97,9 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     layer_bytes: tuple[int, ...] = ()
     """Bytes of the files of each."""
     findings: tuple[FindingCount, ...] = ()
-    """Worst first."""
+    """Worst first; the silenced ones are among them."""
+    silenced: tuple[FindingCount, ...] = ()
+    """Those that the configuration silences today."""
     complete: bool = False
     first_seen: float = 0.0
     last_seen: float = 0.0
@@ -129,13 +137,24 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return short_digest(self.manifest_digest or self.image_id)
 
     @property
+    def loud(self) -> tuple[FindingCount, ...]:
+        """The findings that nobody silenced."""
+        return without(self.findings, self.silenced) if self.silenced else self.findings
+
+    @property
+    def hushed(self) -> bool:
+        """Whether it fails for a reason that is silenced: a failure all the same, of which nobody need be told."""
+        fatal = any(found.severity is Severity.FATAL for found in self.silenced)
+        return fatal and self.state is State.FAILS and not self.count(Severity.FATAL)
+
+    @property
     def risk(self) -> int | None:
-        """0 to 100; None where nothing is known (risk.py)."""
-        return risk_of(self.state, self.findings)
+        """0 to 100; None where nothing is known (risk.py). What is silenced does not count."""
+        return risk_of(State.STARTS if self.hushed else self.state, self.loud)
 
     def count(self, severity: Severity) -> int:
-        """Findings of that severity."""
-        return sum(found.count for found in self.findings if found.severity is severity)
+        """Findings of that severity that nobody silenced."""
+        return sum(found.count for found in self.loud if found.severity is severity)
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +168,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the last listing that went through; 0 when none did."""
     error: str = ""
     """Why the last attempt failed; empty when it did not."""
+    remark: str = ""
+    """What went well and yet left a doubt, such as a gap in what was listed."""
 
 
 class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -173,6 +194,10 @@ class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Exact, or the family alone."""
     layer: str = ""
     """Diff ID that the image has."""
+    digest: str = ""
+    """Digest of the index or the manifest, or the image ID."""
+    build: str = ""
+    """Ref of the build that made it."""
     sort: str = "standing"
 
 
@@ -213,12 +238,14 @@ class Summary(NamedTuple):
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
-    def __init__(self, owners: Owners | None = None) -> None:
+    def __init__(self, owners: Owners | None = None, silences: Silences | None = None) -> None:
         self.owners = owners or Owners()
+        self.silences = silences or Silences()
         self.revision = 0
         self._rows: dict[tuple[str, ...], FleetRow] = {}
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
         self._sources: dict[str, SourceStatus] = {}
+        self._builds: dict[str, Build] = {}
         self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
         self._summary = Summary(-1, {}, {}, {})
 
@@ -226,8 +253,9 @@ class Fleet:
         return len(self._rows)
 
     def upsert(self, row: FleetRow) -> None:
-        """Adds a row, or replaces the one of the same name and platform. Whose it is, is said here."""
-        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository))
+        """Adds a row, or replaces the one of the same name and platform. Whose it is and what built it is said here."""
+        build = next((self._builds[digest] for digest in digests(row) if digest in self._builds), None)
+        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository), build=build)
         if self._rows.get(row.key) == row:
             return
         self._rows[row.key] = row
@@ -251,6 +279,19 @@ class Fleet:
         self.owners = owners
         for row in self.rows():
             self.upsert(row)
+
+    def news_of_builds(self, builds: Mapping[str, Build]) -> dict[str, Build]:
+        """Those builds, by the digest of what they made, that are not known yet."""
+        return {digest: build for digest, build in builds.items() if digest and self._builds.get(digest) != build}
+
+    def note_builds(self, builds: Mapping[str, Build]) -> None:
+        """What builds made: every image of those digests says so."""
+        self._builds |= builds
+        for digest in list(self._builds)[: max(0, len(self._builds) - KEPT_BUILDS)]:
+            del self._builds[digest]
+        for row in self.rows() if builds else ():
+            if not builds.keys().isdisjoint(digests(row)):
+                self.upsert(row)
 
     def note_source(self, status: SourceStatus) -> None:
         """How a source does now."""
@@ -295,7 +336,7 @@ class Fleet:
     def matching(self, query: FleetQuery) -> list[FleetRow]:
         """Every row that fits, sorted. Raises Malformed for an order there is not."""
         rows = list(self.rows())
-        for fits in _filters(query):
+        for fits in filters(query):
             rows = [row for row in rows if fits(row)]
         field = query.sort.removeprefix("-")
         if field not in SORTS:
@@ -312,10 +353,10 @@ class Fleet:
         if not 1 <= limit <= MAX_PAGE:
             raise Malformed(f"limit: not within 1 and {MAX_PAGE}")
         rows = self.matching(query)
-        start = _place_after(rows, cursor) if cursor else 0
+        start = place_after(rows, cursor) if cursor else 0
         shown = tuple(rows[start : start + limit])
         more = start + limit < len(rows)
-        return FleetPage(shown, len(rows), _cursor(shown[-1], start + len(shown)) if more and shown else "")
+        return FleetPage(shown, len(rows), cursor_of(shown[-1], start + len(shown)) if more and shown else "")
 
     def standings(self) -> dict[Standing, int]:
         """How many rows stand where, worst first; every standing is a key."""
@@ -373,6 +414,7 @@ def make_row(
     report: Report | None,
     *,
     outcome: str,
+    silences: Silences | None = None,
     detail: str = "",
     manifest_digest: str = "",
     image_id: str = "",
@@ -397,11 +439,12 @@ def make_row(
         row,
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
-        isa_level=report.x86_level,
+        isa_level=report.x86_level, max_page_size=report.max_page_size, kernel=report.kernel,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
         # Images share layers, and ten thousand of them one string for each.
         layers=tuple(sys.intern(layer.diff_id) for layer in report.layers),
-        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report.findings),
+        silenced=() if silences is None else silences.counts(sighting.registry, sighting.repository, report),
     )  # fmt: skip
 
 
@@ -413,51 +456,6 @@ def short_digest(digest: str) -> str:
 def _name_of(sighting: Sighting) -> Sighting:
     """A tag is the same name whatever it points to."""
     return msgspec.structs.replace(sighting, digest="") if sighting.tag else sighting
-
-
-def _filters(query: FleetQuery) -> Iterator[Callable[[FleetRow], bool]]:
-    """What a row must fulfil; nothing for what is not asked."""
-    for field in ("standing", "reason", "source", "registry", "repository", "tag", "platform", "team"):
-        if wanted := getattr(query, field):
-            yield lambda row, wanted=wanted, read=operator.attrgetter(field): wanted == read(row)  # type: ignore[misc]
-    for field in ("os", "libc"):
-        if wanted := getattr(query, field):
-            yield lambda row, wanted=wanted, read=operator.attrgetter(field): wanted in _or_family(read(row))  # type: ignore[misc]
-    if query.rule:
-        yield lambda row: any(found.rule == query.rule for found in row.findings)
-    if query.severity:
-        yield lambda row: any(found.severity == query.severity for found in row.findings)
-    if query.layer:
-        yield lambda row: query.layer in row.layers
-    if words := query.q.lower().split():
-        yield lambda row: all(word in _searched(row) for word in words)
-
-
-def _or_family(version: str) -> tuple[str, str]:
-    """`debian 12` and `debian`."""
-    return version, version.partition(" ")[0]
-
-
-def _searched(row: FleetRow) -> str:
-    return f"{row.name} {row.manifest_digest} {row.image_id} {row.message} {row.os} {row.libc} {row.detail}".lower()
-
-
-def _cursor(row: FleetRow, place: int) -> str:
-    raw = msgspec.msgpack.encode((place, row.key))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _place_after(rows: Sequence[FleetRow], cursor: str) -> int:
-    """Where a listing goes on: behind the row the cursor names, or at its old place when it has left."""
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        place, key = msgspec.msgpack.decode(raw, type=tuple[int, tuple[str, str, str, str, str, str]])
-    except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise Malformed("cursor: not one that was given out here") from None
-    found = next((index + 1 for index, row in enumerate(rows) if row.key == key), None)
-    if found is not None:
-        return found
-    return max(0, min(place - 1, len(rows)))
 
 
 def _sorted(values: Iterable[str]) -> tuple[str, ...]:

@@ -217,7 +217,7 @@ def _latest(row: FleetRow, count: int) -> sa.Select[Any]:
 
 def _values(row: FleetRow, now: float) -> dict[str, object]:
     image_id, state, reason = _shown(row)
-    rules = sorted({found.rule for found in row.findings if found.severity in _TELLING})
+    rules = sorted({found.rule for found in row.loud if found.severity in _TELLING})
     return {
         "source": row.source, "registry": row.registry, "repository": row.repository, "tag": row.tag, "platform": row.platform,
         "manifest_digest": row.manifest_digest, "image_id": image_id, "report_key": row.report_key, "state": state,

@@ -20,6 +20,7 @@ from service.exposition import END, head_text, labels_text, number_text, samples
 from service.fleet import Fleet, FleetRow, Standing
 from service.metrics import FLEET_METRICS, IMAGE, IMAGE_METRICS, MAX_SERIES_AN_IMAGE, Metrics
 from service.owners import NOTHING, NamePatterns
+from service.risk import FindingCount
 from service.sharing import Sharing, find_sharing
 
 RENDER_SECONDS = 5.0
@@ -198,11 +199,17 @@ def _write(row: FleetRow, unique_bytes: int | None) -> Written:
     """What is not known has no sample."""
     labels = labels_text(IMAGE, (row.source, row.registry, row.repository, row.tag, row.platform))
     isa = f"x86-64-v{row.isa_level}" if row.isa_level else ""
-    info = labels_text(("team", "os", "libc", "isa", "digest"), (row.team, row.os, row.libc, isa, row.short_digest))
+    fit = [("page_size", str(row.max_page_size))] if row.max_page_size else []
+    fit += [("kernel", row.kernel)] if row.kernel else []
+    described = (("team", row.team), ("os", row.os), ("libc", row.libc), ("isa", isa), *fit, ("digest", row.short_digest))
+    info = labels_text([name for name, _ in described], [value for _, value in described])
     analysed = row.state is not None
     judged = row.standing in (Standing.STARTS, Standing.FAILS, Standing.UNKNOWN)
     verdict = labels_text(("verdict", "reason"), (_VERDICTS.get(row.standing, ""), row.reason or ""))
     new_rule = labels_text(("rule",), (row.new_rules[0] if row.new_rules else "",))
+    if row.hushed:
+        verdict += ',silenced="true"'
+    silenced = sum(found.count for found in row.silenced)
     samples: dict[str, list[tuple[str, float]]] = {
         "enoent_image_info": [(f"{labels},{info}", 1)],
         "enoent_image_compressed_bytes": [(labels, row.compressed_bytes)] if row.compressed_bytes else [],
@@ -216,8 +223,9 @@ def _write(row: FleetRow, unique_bytes: int | None) -> Written:
         "enoent_image_start_verdict": [(f"{labels},{verdict}", 1)] if judged else [],
         "enoent_image_findings": [
             (f"{labels},{labels_text(('rule', 'severity'), (rule, severity))}", count)
-            for rule, severity, count in _few_findings(row)
+            for rule, severity, count in _few_findings(row.loud)
         ],
+        "enoent_image_silenced_findings": [(labels, silenced)] if silenced else [],
         "enoent_image_report_complete": [(labels, int(row.complete))] if judged else [],
         "enoent_image_analysed_timestamp_seconds": [(labels, row.analysed_at)] if row.analysed_at else [],
     }
@@ -228,15 +236,15 @@ def _write(row: FleetRow, unique_bytes: int | None) -> Written:
     return Written(row, unique_bytes, labels, families, sum(map(len, samples.values())))
 
 
-def _few_findings(row: FleetRow) -> list[tuple[str, str, int]]:
+def _few_findings(findings: Sequence[FindingCount]) -> list[tuple[str, str, int]]:
     """At most four samples with true sums by severity: the worst by rule, the others together."""
-    room = MAX_SERIES_AN_IMAGE - len(IMAGE_METRICS) + 1
-    for listed in range(min(len(row.findings), room), -1, -1):
+    room = MAX_SERIES_AN_IMAGE - len(IMAGE_METRICS) + 2
+    for listed in range(min(len(findings), room), -1, -1):
         rest: Counter[Severity] = Counter()
-        for found in row.findings[listed:]:
+        for found in findings[listed:]:
             rest[found.severity] += found.count
         if listed + len(rest) <= room:
-            own = [(found.rule, str(found.severity), found.count) for found in row.findings[:listed]]
+            own = [(found.rule, str(found.severity), found.count) for found in findings[:listed]]
             return own + [("other", str(severity), count) for severity, count in rest.items()]
     return []
 
@@ -245,17 +253,20 @@ def _fleet_text(rows: Iterable[FleetRow], tagged: Iterable[FleetRow], sharing: S
     images: Counter[tuple[str, ...]] = Counter()
     untagged: Counter[tuple[str, ...]] = Counter()
     findings: Counter[tuple[str, ...]] = Counter()
+    silenced: Counter[tuple[str, ...]] = Counter()
     for row in rows:
         if not row.tag and row.standing is not Standing.ARTIFACT:
             untagged[row.source, row.registry] += 1
     for row in tagged:
         images[row.source, row.registry, _VERDICTS[row.standing], row.reason or ""] += 1
-        findings.update((found.rule, str(found.severity)) for found in row.findings)
+        findings.update((found.rule, str(found.severity)) for found in row.loud)
+        silenced.update((found.rule, str(found.severity)) for found in row.silenced)
     totals: dict[str, dict[tuple[str, ...], int]] = {
         "enoent_fleet_images": images,
         "enoent_fleet_untagged_images": untagged,
         "enoent_fleet_finding_images": findings,
         "enoent_fleet_excluded_images": {(): excluded},
+        "enoent_fleet_silenced_images": silenced,
         "enoent_fleet_layer_bytes": {(): sharing.layer_bytes},
         "enoent_fleet_image_bytes": {(): sharing.image_bytes},
         "enoent_fleet_layers": {(): sharing.layers},

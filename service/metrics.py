@@ -16,11 +16,14 @@ from service.exposition import END, Metric, head_text, number_text, samples_text
 from service.fleet import Fleet
 
 MAX_SERIES_AN_IMAGE = 16
+"""Of one without silenced findings; those have one series more."""
 IMAGE = ("source", "registry", "repository", "tag", "platform")
 
 IMAGE_METRICS = (
-    Metric("enoent_image_info", "gauge", "One for each tag and platform: what the image is. The only place of its digest.",
-           (*IMAGE, "team", "os", "libc", "isa", "digest")),
+    Metric("enoent_image_info", "gauge",
+           "One for each tag and platform: what the image is, and what its start asks of the host (isa, the largest page_size of "
+           "a kernel that can map it, the oldest kernel). The only place of its digest.",
+           (*IMAGE, "team", "os", "libc", "isa", "page_size", "kernel", "digest")),
     Metric("enoent_image_compressed_bytes", "gauge", "Bytes of the layers as transported.", IMAGE),
     Metric("enoent_image_uncompressed_bytes", "gauge", "Bytes of the files of all layers, unpacked, hidden ones too.", IMAGE),
     Metric("enoent_image_wasted_bytes", "gauge", "Bytes of files that a later layer hides or replaces.", IMAGE),
@@ -34,11 +37,14 @@ IMAGE_METRICS = (
            IMAGE),
     Metric("enoent_image_layers", "gauge", "Number of layers.", IMAGE),
     Metric("enoent_image_start_verdict", "gauge",
-           "One for the verdict that holds: starts, fails or unknown; a failing one carries why in reason.",
-           (*IMAGE, "verdict", "reason")),
+           "One for the verdict that holds: starts, fails or unknown; a failing one carries why in reason, and true in silenced "
+           "where the configuration silences that.",
+           (*IMAGE, "verdict", "reason", "silenced")),
     Metric("enoent_image_findings", "gauge",
-           "Findings by rule and severity; what goes beyond four is summed by severity under the rule other.",
+           "Findings that are not silenced, by rule and severity; what goes beyond four is summed by severity under the rule "
+           "other.",
            (*IMAGE, "rule", "severity")),
+    Metric("enoent_image_silenced_findings", "gauge", "Findings that the configuration silences; absent without any.", IMAGE),
     Metric("enoent_image_report_complete", "gauge", "One when nothing of the image was left unread, else zero.", IMAGE),
     Metric("enoent_image_analysed_timestamp_seconds", "gauge", "When the image was last analysed.", IMAGE),
 )  # fmt: skip
@@ -54,7 +60,10 @@ FLEET_METRICS = (
     Metric("enoent_fleet_layer_bytes", "gauge", "Bytes of the files of all distinct layers: the fleet when each is kept once."),
     Metric("enoent_fleet_image_bytes", "gauge", "Bytes of the files of all distinct images, as if they shared nothing."),
     Metric("enoent_fleet_layers", "gauge", "Number of distinct layers."),
-    Metric("enoent_fleet_finding_images", "gauge", "Tagged images that have a finding of this rule.", ("rule", "severity")),
+    Metric("enoent_fleet_finding_images", "gauge", "Tagged images that have a finding of this rule that is not silenced.",
+           ("rule", "severity")),
+    Metric("enoent_fleet_silenced_images", "gauge", "Tagged images that have a silenced finding of this rule.",
+           ("rule", "severity")),
     Metric("enoent_image_series", "gauge", "Series of images that are exported."),
     Metric("enoent_image_series_dropped", "gauge", "Series of images that are not exported because of metrics.max_series."),
     Metric("enoent_image_series_overflow_total", "counter", "Series left out because of metrics.max_series, over all writings."),
@@ -82,6 +91,15 @@ DAEMON_METRICS = (
            ("source", "kind")),
     Metric("enoent_source_events_total", "counter", "What sources told, by kind.", ("source", "event")),
     Metric("enoent_reconcile_missed_total", "counter", "Changes that no event told and a listing found.", ("source",)),
+    Metric("enoent_hook_requests_total", "counter",
+           "Deliveries to hooks: accepted, or refused: unauthorized, not-ours, malformed, too-large, slow, limited, unavailable.",
+           ("hook", "outcome")),
+    Metric("enoent_hook_events_total", "counter",
+           "Events told to hooks: taken (looked at), unwatched, ignored (pulls, blobs, no tag) or replayed.",
+           ("hook", "outcome")),
+    Metric("enoent_hook_lag_seconds", "gauge",
+           "Of the last event that was looked at: seconds from its time, by the sender's clock, to the end of the look.",
+           ("hook",)),
     Metric("enoent_notices_total", "counter", "Changes told to receivers: sent, retried or given-up.", ("receiver", "outcome")),
     Metric("enoent_limit_hits_total", "counter", "Times that a ceiling ended something.", ("limit",)),
     Metric("enoent_worker_exits_total", "counter", "Worker processes that ended unasked.", ("reason",)),

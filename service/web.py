@@ -31,6 +31,7 @@ from service.routes import (
     Access,
     Call,
     Changes,
+    Deliveries,
     Readiness,
     Refused,
     Reports,
@@ -102,11 +103,20 @@ async def config(site: Site, call: Call) -> web.StreamResponse:
     return json_response(site.config)
 
 
+async def hooks(site: Site, call: Call) -> web.StreamResponse:
+    """A registry tells of pushes; who may, the hook itself knows."""
+    if site.hooks is None:
+        raise Refused(401, "no hook takes this")
+    return await site.hooks.receive(call.request, call.path("name"), call.request.match_info.get("token", ""))
+
+
 ROUTES = (
     Route("GET", "/livez", livez, ""),
     Route("GET", "/readyz", readyz, ""),
     Route("GET", "/metrics", metrics, "read"),
     Route("GET", "/config", config, "read"),
+    Route("POST", "/hooks/{name}", hooks, ""),
+    Route("POST", "/hooks/{name}/{token}", hooks, ""),
     *api.ROUTES,
     *pages.ROUTES,
     *change_pages.ROUTES,
@@ -123,6 +133,7 @@ def make_app(
     running: Callable[[], tuple[Running, ...]],
     rescan: Rescan,
     readiness: Readiness,
+    hooks: Deliveries | None = None,
     settings: msgspec.Struct,
     tokens: Iterable[tuple[Any, Any]] = (),
     rules: Mapping[str, RuleText] | None = None,
@@ -139,7 +150,7 @@ def make_app(
     )
     site = Site(
         fleet=fleet, reports=reports, history=history, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
-        rules=rules or {}, running=running, rescan=rescan, readiness=readiness, config=masked, version=version,
+        rules=rules or {}, running=running, rescan=rescan, hooks=hooks, readiness=readiness, config=masked, version=version,
         public_url=str(_dig(masked, "listen", "public_url") or "").rstrip("/"),
         render=pages.make_renderer(version), openapi=api.make_openapi(version or "0", ROUTES),
     )  # fmt: skip

@@ -127,6 +127,10 @@ class Work:
             await connection.execute(sa.update(JOB).where(named).values(change))
         return added
 
+    async def waiting_within(self, connection: AsyncConnection, kind: str) -> int:
+        """How many jobs of a kind there are, as part of a transaction."""
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(JOB).where(JOB.c.kind == kind)) or 0)
+
     async def forgive(self, kind: str, key: str) -> None:
         """Forgets the deaths of a job that a person wants tried once more."""
         async with self._database.writing() as connection:

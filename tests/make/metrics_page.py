@@ -34,8 +34,9 @@ enoent_image_start_verdict{{verdict="fails"}}
 ```
 
 A tag that is deleted leaves at once, one that is merely missing from a listing leaves after three. An image has at most
-{MAX_SERIES_AN_IMAGE} series, the fleet at most `metrics.max_series` ({MOST}); beyond it failing images stay first, then those
-analysed last, and two metrics count what is left out. Images without a tag are counted, not listed.
+{MAX_SERIES_AN_IMAGE} series, one more where findings are silenced; the fleet has at most `metrics.max_series` ({MOST}): beyond
+it failing images stay first, then those analysed last, and two metrics count what is left out. Images without a tag are
+counted, not listed.
 
 Repositories that nobody wants to be told of have no series of their own when a pattern of `metrics.exclude` fits
 `registry/repository`: they are on the page, in the API and in all sums of the fleet, and neither in dashboards nor in alerts.
@@ -51,6 +52,7 @@ LABELS = f"""\
 | `verdict` | `starts`, `fails`, `unknown`; in the fleet's counts also `waiting` |
 | `reason` | with `fails` one of {", ".join(f"`{reason}`" for reason in Reason)}; else empty |
 | `severity` | {", ".join(f"`{severity}`" for severity in Severity)}, worst first |
+| `silenced` | `true` on a failing verdict whose reason the configuration silences (`[[silence]]`), else empty |
 | `rule` | an id that `enoent rules` lists, or `other` for what an image has beyond four; of new rules the first, or empty |
 """
 
@@ -65,7 +67,8 @@ starts it is
 100 x (1 - {LATER_KEEPS}^later x {WARNING_KEEPS}^warning), at most {HIGHEST_OF_STARTING}
 ```
 
-where *later* and *warning* are its findings of that severity; those about size do not count. The counts stand beside it in
+where *later* and *warning* are its findings of that severity; those about size do not count, nor does anything silenced: an image
+whose failure is silenced is scored by its other findings. The counts stand beside it in
 `enoent_image_findings`.
 """
 
