@@ -352,6 +352,7 @@ async def test_a_builder_that_is_not_there_is_unreachable(tmp_path: Path) -> Non
     told = await failure_of(told_of(source, ""))
     await source.close()
     assert (told.code, told.temporary) == ("unreachable", True)
+    assert str(told) == f"test: nobody answers at unix:{tmp_path}/absent.sock: No such file or directory"
 
 
 @pytest.mark.parametrize("kept_oldest", [False, True])
