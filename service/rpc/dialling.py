@@ -74,6 +74,8 @@ class Channel:
 
     def __init__(self, target: str, who: str, credentials: Any = None, server_name: str = "") -> None:
         self.who = who
+        self.secure = credentials is not None
+        """Whether it speaks TLS."""
         self._target = target
         options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         if credentials is None:
