@@ -18,13 +18,14 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import daemon, table
+from benchmarks import builds, daemon, table
 from benchmarks.image import FOLDER, Image, Layer, added_layer, big_image, small_layers
 from benchmarks.product import SCENARIOS
 from tests import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 DAEMON = "daemon"
+BUILDS = "builds"
 CANARIES = 5
 SMALL_LAYERS = 120
 
@@ -84,6 +85,8 @@ def push_blobs(server: registry.Registry, repository: str, image: Image) -> None
 
 def measure(scenarios: Sequence[str], repeat: int) -> dict[str, Any]:
     """All that was asked for, by name."""
+    if list(scenarios) == [BUILDS]:
+        return {"machine": machine(), "after_builds": builds.after_builds()}
     made = images()
     big = made["big:1"]
     facts: dict[str, Any] = {
@@ -106,6 +109,8 @@ def measure(scenarios: Sequence[str], repeat: int) -> dict[str, Any]:
         for scenario in scenarios:
             if scenario == DAEMON:
                 facts |= daemon.analyse(server.host, _shower(server, made))
+            elif scenario == BUILDS:
+                facts["after_builds"] = builds.after_builds()
             elif scenario != "cold":
                 facts |= run("benchmarks.product", scenario, server.host)
     return facts
@@ -126,7 +131,7 @@ def _shower(server: registry.Registry, made: dict[str, Image]) -> Callable[[str]
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    choices = [*SCENARIOS, DAEMON]
+    choices = [*SCENARIOS, DAEMON, BUILDS]
     parser.add_argument("--only", action="append", choices=choices, help="measure this alone; may be repeated")
     parser.add_argument(
         "--repeat", type=int, default=3, help="runs of the floor and the cold analysis, turn by turn; the least of each counts"

@@ -12,15 +12,20 @@ WARM_SECONDS = 0.5
 JUDGE_SECONDS = 0.3
 EVERY_ELF_SECONDS = 1.0
 LAG_SECONDS = 0.25
+BUILD_SECONDS = 2.0
 BYTES_A_FILE = 40
 _WIDTH = 58
 
 
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """The whole table."""
-    machine, image = facts["machine"], facts["image"]
+    machine = facts["machine"]
     yield f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}"
     yield f"load average before: {machine['load_before']:.1f}"
+    yield from _builds(facts)
+    if "image" not in facts:
+        return
+    image = facts["image"]
     yield (
         f"image: {image['uncompressed_bytes'] / 1e9:.3f} GB in {image['layers']} layers, "
         f"{image['compressed_bytes'] / 1e6:.0f} MB "
@@ -41,6 +46,12 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _judging(facts)
     yield from _isolation(facts)
     yield from _many(facts)
+
+
+def _builds(facts: Mapping[str, Any]) -> Iterator[str]:
+    for store, seconds in facts.get("after_builds", {}).items():
+        shown = f"{_seconds(sorted(seconds)[len(seconds) // 2])} (at most {_seconds(max(seconds))})"
+        yield _row(f"from the end of a build to its verdict, {store}", shown, f"below {BUILD_SECONDS} s")
 
 
 def _cold(title: str, cost: Mapping[str, Any], floor: float) -> Iterator[str]:
