@@ -19,7 +19,8 @@ import msgspec
 from analyzers.errors import Malformed
 from analyzers.finding import Reason, Report, Severity, Stage, State
 from service.owners import Owners
-from service.risk import FindingCount, count_findings, risk_of
+from service.risk import FindingCount, count_findings, risk_of, without
+from service.silencing import Silences
 from service.sources import Build, Sighting
 
 MAX_PAGE = 500
@@ -68,22 +69,31 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     libc: str = ""
     isa_level: int = 0
     """x86-64 level that the start chain needs (1 to 4); 0 where that does not apply or is not known."""
+    max_page_size: int = 0
+    """Largest page of a kernel that can map the start chain; 0 where that does not apply."""
+    kernel: str = ""
+    """Oldest Linux that the start chain says it runs on."""
     team: str = ""
     """Whose it is, by the owners of the configuration."""
     build: Build | None = None
     """The build that made it, where a source told of one."""
     growth_bytes: int | None = None
     """Change of the uncompressed size by the last push of this tag; None before there were two."""
+    new_rules: tuple[str, ...] | None = None
+    """Rules of fatal and later findings that the last push brought; None before there were two."""
     compressed_bytes: int = 0
     """Bytes of the layers as transported; 0 when the source does not tell."""
     size_bytes: int = 0
+    """Bytes of the files of all layers."""
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
     layer_bytes: tuple[int, ...] = ()
-    """Uncompressed size of each."""
+    """Bytes of the files of each."""
     findings: tuple[FindingCount, ...] = ()
-    """Worst first."""
+    """Worst first; the silenced ones are among them."""
+    silenced: tuple[FindingCount, ...] = ()
+    """Those that the configuration silences today."""
     complete: bool = False
     first_seen: float = 0.0
     last_seen: float = 0.0
@@ -121,13 +131,24 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
         return short_digest(self.manifest_digest or self.image_id)
 
     @property
+    def loud(self) -> tuple[FindingCount, ...]:
+        """The findings that nobody silenced."""
+        return without(self.findings, self.silenced) if self.silenced else self.findings
+
+    @property
+    def hushed(self) -> bool:
+        """Whether it fails for a reason that is silenced: a failure all the same, of which nobody need be told."""
+        fatal = any(found.severity is Severity.FATAL for found in self.silenced)
+        return fatal and self.state is State.FAILS and not self.count(Severity.FATAL)
+
+    @property
     def risk(self) -> int | None:
-        """0 to 100; None where nothing is known (risk.py)."""
-        return risk_of(self.state, self.findings)
+        """0 to 100; None where nothing is known (risk.py). What is silenced does not count."""
+        return risk_of(State.STARTS if self.hushed else self.state, self.loud)
 
     def count(self, severity: Severity) -> int:
-        """Findings of that severity."""
-        return sum(found.count for found in self.findings if found.severity is severity)
+        """Findings of that severity that nobody silenced."""
+        return sum(found.count for found in self.loud if found.severity is severity)
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,8 +223,9 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
-    def __init__(self, owners: Owners | None = None) -> None:
+    def __init__(self, owners: Owners | None = None, silences: Silences | None = None) -> None:
         self.owners = owners or Owners()
+        self.silences = silences or Silences()
         self.revision = 0
         self._rows: dict[tuple[str, ...], FleetRow] = {}
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
@@ -354,6 +376,7 @@ def make_row(
     report: Report | None,
     *,
     outcome: str,
+    silences: Silences | None = None,
     detail: str = "",
     manifest_digest: str = "",
     image_id: str = "",
@@ -377,10 +400,11 @@ def make_row(
         row,
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
-        isa_level=report.x86_level,
+        isa_level=report.x86_level, max_page_size=report.max_page_size, kernel=report.kernel,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
         layers=tuple(layer.diff_id for layer in report.layers),
-        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report.findings),
+        silenced=() if silences is None else silences.counts(sighting.registry, sighting.repository, report),
     )  # fmt: skip
 
 

@@ -188,7 +188,7 @@ async def _verdict(wanted: Wanted, asked: Gate, client: DaemonClient, around: Su
     missing = [str(each) for each in platforms if not any(among(row.platform, (each,)) for row in chosen)]
     if missing:
         raise SourceError(f"{wanted.shown} has no image for {', '.join(missing)}", temporary=False, code="no-such-platform")
-    images = await scanned_images(client, chosen, asked.question)
+    images = await scanned_images(client, chosen, asked.question, around)
     late = f"the daemon had no verdict in {asked.timeout_seconds:g} seconds"
     return [image if image.outcome != "queued" else msgspec.structs.replace(image, detail=late) for image in images]
 

@@ -20,8 +20,9 @@ from analyzers.start import Overrides
 from service.blobs import collect
 from service.errors import SourceError
 from service.outbound import HostPolicy, Outbound, is_loopback
-from service.scan import SCHEMA, UNDECIDED, Question, Scan, ScannedImage, Surroundings, exit_status, scan, worst
+from service.scan import SCHEMA, UNDECIDED, Question, Scan, ScannedImage, Surroundings, exit_status, scan, silence, worst
 from service.secret import Secret
+from service.silencing import Silenced
 from service.sources import Build
 
 ANSWER_BYTES = 64 << 20
@@ -52,6 +53,7 @@ class _Document(msgspec.Struct, frozen=True):
 
     report: Report
     compressed_layer_bytes: tuple[int, ...]
+    silenced: tuple[Silenced, ...] = ()
 
 
 async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
@@ -60,7 +62,7 @@ async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
     if question.reference.transport != "registry" or question.overrides != Overrides():
         return await scan(question, around)
     try:
-        images = await _answer(settings.server, token_of(around), question)
+        images = await _answer(settings.server, token_of(around), question, around)
     except SourceError as error:
         around.onlooker.note(f"{settings.server} gives no answer ({error}); reading the image here")
         images = []
@@ -73,15 +75,15 @@ async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
     )  # fmt: skip
 
 
-async def _answer(server: str, token: Secret, question: Question) -> list[ScannedImage]:
+async def _answer(server: str, token: Secret, question: Question, around: Surroundings) -> list[ScannedImage]:
     client = DaemonClient(server, token)
     try:
-        return await _ask(client, question)
+        return await _ask(client, question, around)
     finally:
         await client.close()
 
 
-async def _ask(client: DaemonClient, question: Question) -> list[ScannedImage]:
+async def _ask(client: DaemonClient, question: Question, around: Surroundings) -> list[ScannedImage]:
     """Nothing where the daemon does not have every image asked for. Raises SourceError."""
     reference = question.reference
     named = {"registry": reference.registry, "repository": reference.repository, "tag": reference.tag, "limit": "200"}
@@ -92,7 +94,7 @@ async def _ask(client: DaemonClient, question: Question) -> list[ScannedImage]:
     missing = [each for each in question.platforms if not any(among(row.platform, (each,)) for row in rows)]
     if not rows or missing or any(row.standing == WAITING for row in rows):
         return []
-    return await scanned_images(client, rows, question)
+    return await scanned_images(client, rows, question, around)
 
 
 def token_of(around: Surroundings) -> Secret:
@@ -101,9 +103,11 @@ def token_of(around: Surroundings) -> Secret:
     return token.read(around.env, "scan.token") if token.file or token.env else Secret("")
 
 
-async def scanned_images(client: DaemonClient, rows: Sequence[Row], question: Question) -> list[ScannedImage]:
+async def scanned_images(
+    client: DaemonClient, rows: Sequence[Row], question: Question, around: Surroundings
+) -> list[ScannedImage]:
     """What the daemon knows of these rows. Raises SourceError."""
-    return [await _image(client, row, question) for row in rows]
+    return [await _image(client, row, question, around) for row in rows]
 
 
 def among(text: str, platforms: Sequence[Platform]) -> bool:
@@ -117,9 +121,9 @@ def among(text: str, platforms: Sequence[Platform]) -> bool:
     )
 
 
-async def _image(client: DaemonClient, row: Row, question: Question) -> ScannedImage:
+async def _image(client: DaemonClient, row: Row, question: Question, around: Surroundings) -> ScannedImage:
     document = await client.document(row.report_url) if row.report_url else None
-    return ScannedImage(
+    image = ScannedImage(
         platform=row.platform,
         exit_status=UNDECIDED if document is None else exit_status(document.report, question.fail_on),
         outcome=row.outcome,
@@ -129,6 +133,7 @@ async def _image(client: DaemonClient, row: Row, question: Question) -> ScannedI
         compressed_layer_bytes=() if document is None else document.compressed_layer_bytes,
         report=None if document is None else document.report,
     )
+    return silence(image, question, around, () if document is None else document.silenced)
 
 
 class DaemonClient:

@@ -7,6 +7,7 @@ engine, after three that agree of a registry, whose listings may be stale. Refus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -19,7 +20,7 @@ from service.errors import SourceError
 from service.fleet import SourceStatus
 from service.ledger import Ledger
 from service.metrics import Metrics
-from service.sources import EventKind, ImageEvent, Sighting, Source
+from service.sources import EventKind, ImageEvent, LooksByName, Sighting, Source
 
 log = structlog.get_logger()
 
@@ -57,6 +58,10 @@ class Follower:
         """Names shown since the listing began."""
         self._missed: dict[Sighting, int] = {}
         """Whole listings in a row that lacked a name."""
+        self._looked: set[Sighting] = set()
+        """Names that were looked at by themselves since the listing began: what the listing saw of them may be older."""
+        self._turn = asyncio.Lock()
+        """Events are taken in one after another, whether a listing or a look brings them."""
         self._failures = 0
         self._contact = 0.0
         """When the source was last known to be followed; 0: never."""
@@ -94,6 +99,7 @@ class Follower:
     async def _follow_once(self) -> None:
         """Until contact is lost. Raises what the source raised."""
         self._seen.clear()
+        self._looked.clear()
         queue: asyncio.Queue[ImageEvent | None] = asyncio.Queue(WAITING_EVENTS)
         pump = asyncio.create_task(self._pump(queue))
         try:
@@ -101,7 +107,7 @@ class Follower:
                 events = [await queue.get()]
                 while len(events) < BATCH and not queue.empty():
                     events.append(queue.get_nowait())
-                await self.take([event for event in events if event is not None])
+                await self._take_listed([event for event in events if event is not None])
             await pump
         finally:
             pump.cancel()
@@ -119,8 +125,53 @@ class Follower:
             if not queue.full():
                 queue.put_nowait(None)
 
+    # Looks
+
+    def watches(self, repository: str, tag: str) -> bool:
+        """Whether a name is among those that the source is to watch; never, where it cannot be asked for one name."""
+        return isinstance(self.source, LooksByName) and self.source.watches(repository, tag)
+
+    async def look(self, repository: str, tag: str) -> ImageEvent:
+        """Asks the source for one name and takes in what it shows now. Raises SourceError."""
+        if not isinstance(self.source, LooksByName):
+            raise SourceError(f"{self.source.name} cannot be asked for one name", temporary=False, code="unsupported")
+        event = await self.source.look(repository, tag)
+        async with self._turn:
+            if event.sighting is not None:
+                self._looked.add(_name(event.sighting))
+            await self._take([event])
+        return event
+
+    def names_with(self, repository: str, digest: str) -> list[Sighting]:
+        """The tags of a repository that are known to show this digest."""
+        named = [name for name in self._ledger.fleet.names_of(self.source.name) if name.repository == repository and name.tag]
+        return [name for name in named if any(row.digest == digest for row in self._ledger.fleet.named(name))]
+
+    async def _take_listed(self, events: Sequence[ImageEvent]) -> None:
+        """What a listing saw of a name before that was looked at by itself must not undo it: where they differ, who is
+        right is asked once more.
+        """
+        async with self._turn:
+            doubtful = [event for event in events if self._is_doubtful(event)]
+            await self._take([event for event in events if event not in doubtful] if doubtful else events)
+        for event in doubtful:
+            assert event.sighting is not None
+            with contextlib.suppress(SourceError):  # the next listing tells
+                await self.look(event.sighting.repository, event.sighting.tag)
+
+    def _is_doubtful(self, event: ImageEvent) -> bool:
+        if event.sighting is None or _name(event.sighting) not in self._looked:
+            return False
+        rows = self._ledger.fleet.named(event.sighting)
+        shown = rows[0].digest if rows else ""
+        return shown != (event.sighting.digest if event.kind is EventKind.APPEARED else "")
+
     async def take(self, events: Iterable[ImageEvent]) -> None:
         """Works off some events, those of one kind in a row together."""
+        async with self._turn:
+            await self._take(events)
+
+    async def _take(self, events: Iterable[ImageEvent]) -> None:
         for kind, group in itertools.groupby(events, key=lambda event: event.kind):
             told = list(group)
             self._metrics.add("enoent_source_events_total", self.source.name, str(kind), by=len(told))
@@ -159,6 +210,7 @@ class Follower:
         if whole:
             self._remark_gap(reaches_back, gone=await self._conclude())
         self._seen.clear()
+        self._looked.clear()
         if self.status.up is not True:
             log.info("source listed", source=self.source.name, names=len(self._ledger.fleet.names_of(self.source.name)))
         if whole:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -130,3 +130,14 @@ class Source(Protocol):
         """Gives the wanted layers (indexes) to the sink, in any order."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class LooksByName(Protocol):
+    """A source that can be asked for one name, besides its listing."""
+
+    def watches(self, repository: str, tag: str) -> bool:
+        """Whether the settings have it watched; without a tag, whether any tag of the repository may be."""
+
+    async def look(self, repository: str, tag: str) -> ImageEvent:
+        """Whether the name is there now, and what it shows. Raises SourceError."""
