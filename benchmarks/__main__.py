@@ -18,13 +18,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import daemon, fleet, table
+from benchmarks import builds, daemon, fleet, table
 from benchmarks.image import FOLDER, Image, Layer, added_layer, big_image, small_layers
 from benchmarks.product import SCENARIOS
 from tests import registry
 
 ROOT = Path(__file__).resolve().parent.parent
-DAEMON, FLEET = "daemon", "fleet"
+DAEMON, FLEET, BUILDS = "daemon", "fleet", "builds"
 CANARIES = 5
 SMALL_LAYERS = 120
 
@@ -87,7 +87,9 @@ def measure(scenarios: Sequence[str], repeat: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"machine": machine()}
     if FLEET in scenarios:
         facts |= fleet.measure()
-    others = [scenario for scenario in scenarios if scenario != FLEET]
+    if BUILDS in scenarios:
+        facts["after_builds"] = builds.after_builds()
+    others = [scenario for scenario in scenarios if scenario not in (FLEET, BUILDS)]
     return facts | (measure_images(others, repeat) if others else {})
 
 
@@ -134,7 +136,7 @@ def _shower(server: registry.Registry, made: dict[str, Image]) -> Callable[[str]
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    choices = [*SCENARIOS, DAEMON, FLEET]
+    choices = [*SCENARIOS, DAEMON, FLEET, BUILDS]
     parser.add_argument("--only", action="append", choices=choices, help="measure this alone; may be repeated")
     parser.add_argument(
         "--repeat", type=int, default=3, help="runs of the floor and the cold analysis, turn by turn; the least of each counts"

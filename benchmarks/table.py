@@ -12,6 +12,7 @@ WARM_SECONDS = 0.5
 JUDGE_SECONDS = 0.3
 EVERY_ELF_SECONDS = 1.0
 LAG_SECONDS = 0.25
+BUILD_SECONDS = 2.0
 BYTES_A_FILE = 40
 SCRAPE_SECONDS = 0.3
 _WIDTH = 58
@@ -22,6 +23,7 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     machine = facts["machine"]
     yield f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}"
     yield f"load average before: {machine['load_before']:.1f}"
+    yield from _builds(facts)
     if "image" in facts:
         yield from _analyses(facts, facts["image"])
     if "fleet" in facts:
@@ -49,6 +51,12 @@ def _analyses(facts: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[st
     yield from _judging(facts)
     yield from _isolation(facts)
     yield from _many(facts)
+
+
+def _builds(facts: Mapping[str, Any]) -> Iterator[str]:
+    for store, seconds in facts.get("after_builds", {}).items():
+        shown = f"{_seconds(sorted(seconds)[len(seconds) // 2])} (at most {_seconds(max(seconds))})"
+        yield _row(f"from the end of a build to its verdict, {store}", shown, f"below {BUILD_SECONDS} s")
 
 
 def _cold(title: str, cost: Mapping[str, Any], floor: float) -> Iterator[str]:
