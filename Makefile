@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: run test test-full lint format bench demo-images lock clean setup-tests
+.PHONY: run test test-full lint format bench demo-stack lock clean setup-tests
 
 run: .venv/installed ## Start the daemon on what there is to watch.
 	$(BIN)/enoent serve
@@ -43,6 +43,10 @@ lint: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+demo-stack: .venv/installed-dev ## Daemon, Prometheus and Alertmanager over the demonstration fleet; prints the addresses.
+	@tests/setup/debian.sh
+	@$(BIN)/python -m tests.make.stack
 
 bench: setup-tests
 	$(BIN)/python -m benchmarks

@@ -18,13 +18,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import daemon, table
+from benchmarks import builds, daemon, fleet, table
 from benchmarks.image import FOLDER, Image, Layer, added_layer, big_image, small_layers
 from benchmarks.product import SCENARIOS
 from tests import registry
 
 ROOT = Path(__file__).resolve().parent.parent
-DAEMON = "daemon"
+DAEMON, FLEET, BUILDS = "daemon", "fleet", "builds"
 CANARIES = 5
 SMALL_LAYERS = 120
 
@@ -84,10 +84,20 @@ def push_blobs(server: registry.Registry, repository: str, image: Image) -> None
 
 def measure(scenarios: Sequence[str], repeat: int) -> dict[str, Any]:
     """All that was asked for, by name."""
+    facts: dict[str, Any] = {"machine": machine()}
+    if FLEET in scenarios:
+        facts |= fleet.measure()
+    if BUILDS in scenarios:
+        facts["after_builds"] = builds.after_builds()
+    others = [scenario for scenario in scenarios if scenario not in (FLEET, BUILDS)]
+    return facts | (measure_images(others, repeat) if others else {})
+
+
+def measure_images(scenarios: Sequence[str], repeat: int) -> dict[str, Any]:
+    """What analyses cost, and the image they are of."""
     made = images()
     big = made["big:1"]
     facts: dict[str, Any] = {
-        "machine": machine(),
         "image": {
             "compressed_bytes": big.compressed_bytes,
             "uncompressed_bytes": big.uncompressed_bytes,
@@ -126,7 +136,7 @@ def _shower(server: registry.Registry, made: dict[str, Image]) -> Callable[[str]
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    choices = [*SCENARIOS, DAEMON]
+    choices = [*SCENARIOS, DAEMON, FLEET, BUILDS]
     parser.add_argument("--only", action="append", choices=choices, help="measure this alone; may be repeated")
     parser.add_argument(
         "--repeat", type=int, default=3, help="runs of the floor and the cold analysis, turn by turn; the least of each counts"

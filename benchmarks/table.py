@@ -12,15 +12,25 @@ WARM_SECONDS = 0.5
 JUDGE_SECONDS = 0.3
 EVERY_ELF_SECONDS = 1.0
 LAG_SECONDS = 0.25
+BUILD_SECONDS = 2.0
 BYTES_A_FILE = 40
+SCRAPE_SECONDS = 0.3
 _WIDTH = 58
 
 
 def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """The whole table."""
-    machine, image = facts["machine"], facts["image"]
+    machine = facts["machine"]
     yield f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}"
     yield f"load average before: {machine['load_before']:.1f}"
+    yield from _builds(facts)
+    if "image" in facts:
+        yield from _analyses(facts, facts["image"])
+    if "fleet" in facts:
+        yield from _fleet(facts["fleet"])
+
+
+def _analyses(facts: Mapping[str, Any], image: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"image: {image['uncompressed_bytes'] / 1e9:.3f} GB in {image['layers']} layers, "
         f"{image['compressed_bytes'] / 1e6:.0f} MB "
@@ -41,6 +51,12 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield from _judging(facts)
     yield from _isolation(facts)
     yield from _many(facts)
+
+
+def _builds(facts: Mapping[str, Any]) -> Iterator[str]:
+    for store, seconds in facts.get("after_builds", {}).items():
+        shown = f"{_seconds(sorted(seconds)[len(seconds) // 2])} (at most {_seconds(max(seconds))})"
+        yield _row(f"from the end of a build to its verdict, {store}", shown, f"below {BUILD_SECONDS} s")
 
 
 def _cold(title: str, cost: Mapping[str, Any], floor: float) -> Iterator[str]:
@@ -97,6 +113,26 @@ def _many(facts: Mapping[str, Any]) -> Iterator[str]:
         yield _row(f"{title}, judged, wall", _seconds(many["judged"]["wall_seconds"]))
         peak = many["judged"]["workers_peak_bytes"][0]
         yield _row(f"{title}, judged, worker's peak memory", _mib(peak), f"ceiling {_mib(WORKER_CEILING)}")
+
+
+def _fleet(fleet: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"{fleet['images']:,} images, {fleet['series']:,.0f} series, state {_mib(fleet['state_bytes'])}"
+    yield _row("daemon started, fleet shown", _seconds(fleet["ready_seconds"]))
+    yield _row("daemon's peak memory", _mib(fleet["daemon_bytes"]), f"ceiling {_mib(DAEMON_CEILING)}")
+    limit = f"below {SCRAPE_SECONDS * 1e3:.0f} ms"
+    for form, taken in (*fleet["scrapes"].items(), ("while images come in, gzip", fleet["changing"])):
+        yield _row(f"scrape, {form}, {taken['bytes'] / 1e6:.1f} MB", _middle(taken), limit)
+        stall = f"below {LAG_SECONDS * 1e3:.0f} ms"
+        yield _row("  slowest /livez meanwhile", _milliseconds(taken["stall_seconds"]), stall)
+    for page, taken in fleet["pages"].items():
+        yield _row(f"page, {page}, {taken['bytes'] / 1e3:.0f} kB", _middle(taken))
+    if "browser" in fleet:
+        yield _row("fleet page loaded in Chromium, files and all", _middle(fleet["browser"]))
+
+
+def _middle(taken: Mapping[str, float]) -> str:
+    return f"{_milliseconds(taken['median_seconds'])}, at most {_milliseconds(taken['longest_seconds'])}"
 
 
 def _row(what: str, value: str, against: str = "") -> str:

@@ -237,7 +237,7 @@ def gate(
     """Wait for the verdict of what was built or pushed, and fail when it will not start.
 
     A daemon that watches the builder or the registry is asked until it has a verdict. Without one the image is read here: from
-    the local engine, else from the registry it was pushed to.
+    a builder of the settings, the local engine, or the registry it was pushed to.
     """
     from service import gate as gates
     from service import scan as scans

@@ -75,6 +75,8 @@ def _places(before: tuple[Weight, ...], after: tuple[Weight, ...]) -> tuple[Plac
         in_both = path in was and path in is_now
         if (in_both and pair[0] != pair[1]) or abs(pair[1] - pair[0]) > smallest:
             changes[path] = PlaceChange(path, *pair)
+    if len(changes) > 1:
+        changes.pop("/", None)  # all of them together
     explained = {path.rpartition("/")[0] or "/" for path in changes}
     kept = [
         change

@@ -28,7 +28,7 @@ from service.settings import DEFAULT_FILE, Settings, load_settings, read_tokens
 from service.silencing import Silences, day_of, describe
 from service.sources import Source
 from service.sources.build import WatchedSettings, is_there, make_source, registry_source, watched
-from service.sources.settings import DockerSettings, RegistrySettings
+from service.sources.settings import BuildkitSettings, ContainerdSettings, DockerSettings, RegistrySettings
 from service.telling import read_receivers
 from service.terminal import Line, wrap
 from service.words import human_bytes
@@ -104,7 +104,12 @@ async def examine(path: Path | None, env: Mapping[str, str]) -> list[Check]:
 def _nothing_to_watch(settings: Settings) -> Check:
     if settings.demo:
         return Check("sources", Health.DOUBT, "nothing to watch; a demonstration fleet will be built", "name `[[registries]]`")
-    return Check("sources", Health.BAD, "nothing to watch", "name `[[registries]]`, `[[docker]]` or `[[layouts]]`")
+    return Check(
+        "sources",
+        Health.BAD,
+        "nothing to watch",
+        "name `[[registries]]`, `[[docker]]`, `[[layouts]]`, `[[buildkit]]` or `[[containerd]]`",
+    )
 
 
 def _silences(settings: Settings) -> Iterator[Check]:
@@ -262,6 +267,10 @@ async def _source(name: str, settings: WatchedSettings) -> list[Check]:
 
 
 def _remedy(settings: WatchedSettings, code: str) -> str:
+    if isinstance(settings, BuildkitSettings | ContainerdSettings):
+        if code in ("unsupported", "tls"):
+            return "BuildKit 0.11 or later has a history" if code == "unsupported" else "see `ca`, `cert`, `key`, `server_name`"
+        return f"start it, and let uid {os.getuid()} use {settings.address}"
     if isinstance(settings, DockerSettings):
         return (
             f"start the engine, and let uid {os.getuid()} use the socket: add the socket's group (`stat -c %G {settings.socket}`)"

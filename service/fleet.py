@@ -7,17 +7,17 @@ Knows no clock and no I/O. A revision counts every change.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import enum
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from analyzers.errors import Malformed
 from analyzers.finding import Reason, Report, Severity, Stage, State
+from service.listing import cursor_of, digests, filters, place_after
 from service.owners import Owners
 from service.risk import FindingCount, count_findings, risk_of, without
 from service.silencing import Silences
@@ -39,8 +39,14 @@ class Standing(enum.StrEnum):
     """Not an image at all: a signature, an SBOM, a chart."""
 
 
-class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One name and platform, and what is known of the image behind it."""
+_PLACES = {standing: place for place, standing in enumerate(Standing)}
+
+
+class FleetRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One name and platform, and what is known of the image behind it.
+
+    Holds text and numbers only, so that the collector of cycles need not look: at 10,000 of them each look stalls the loop.
+    """
 
     source: str
     registry: str
@@ -205,7 +211,7 @@ class FleetPage(msgspec.Struct, frozen=True):
 
 
 SORTS: dict[str, Callable[[FleetRow], Any]] = {
-    "standing": lambda row: tuple(Standing).index(row.standing),
+    "standing": lambda row: _PLACES[row.standing],
     "name": lambda row: row.repository,
     "size": lambda row: row.size_bytes,
     "compressed": lambda row: row.compressed_bytes,
@@ -220,6 +226,15 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 }
 
 
+class Summary(NamedTuple):
+    """What is counted over all rows, as of a revision."""
+
+    revision: int
+    standings: dict[Standing, int]
+    reasons: dict[str, int]
+    choices: dict[str, tuple[str, ...]]
+
+
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
@@ -232,13 +247,14 @@ class Fleet:
         self._sources: dict[str, SourceStatus] = {}
         self._builds: dict[str, Build] = {}
         self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
+        self._summary = Summary(-1, {}, {}, {})
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def upsert(self, row: FleetRow) -> None:
         """Adds a row, or replaces the one of the same name and platform. Whose it is and what built it is said here."""
-        build = next((self._builds[digest] for digest in _digests(row) if digest in self._builds), None)
+        build = next((self._builds[digest] for digest in digests(row) if digest in self._builds), None)
         row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository), build=build)
         if self._rows.get(row.key) == row:
             return
@@ -274,7 +290,7 @@ class Fleet:
         for digest in list(self._builds)[: max(0, len(self._builds) - KEPT_BUILDS)]:
             del self._builds[digest]
         for row in self.rows() if builds else ():
-            if not builds.keys().isdisjoint(_digests(row)):
+            if not builds.keys().isdisjoint(digests(row)):
                 self.upsert(row)
 
     def note_source(self, status: SourceStatus) -> None:
@@ -319,7 +335,9 @@ class Fleet:
 
     def matching(self, query: FleetQuery) -> list[FleetRow]:
         """Every row that fits, sorted. Raises Malformed for an order there is not."""
-        rows = [row for row in self.rows() if _fits(row, query)]
+        rows = list(self.rows())
+        for fits in filters(query):
+            rows = [row for row in rows if fits(row)]
         field = query.sort.removeprefix("-")
         if field not in SORTS:
             raise Malformed(f"sort: {field[:40]!r} is not one of {', '.join(SORTS)}")
@@ -335,19 +353,39 @@ class Fleet:
         if not 1 <= limit <= MAX_PAGE:
             raise Malformed(f"limit: not within 1 and {MAX_PAGE}")
         rows = self.matching(query)
-        start = _place_after(rows, cursor) if cursor else 0
+        start = place_after(rows, cursor) if cursor else 0
         shown = tuple(rows[start : start + limit])
         more = start + limit < len(rows)
-        return FleetPage(shown, len(rows), _cursor(shown[-1], start + len(shown)) if more and shown else "")
+        return FleetPage(shown, len(rows), cursor_of(shown[-1], start + len(shown)) if more and shown else "")
 
     def standings(self) -> dict[Standing, int]:
         """How many rows stand where, worst first; every standing is a key."""
-        counted = Counter(row.standing for row in self._rows.values())
-        return {standing: counted[standing] for standing in Standing}
+        return self._summed().standings
+
+    def reasons(self) -> dict[str, int]:
+        """How many rows fail for which reason, the commonest first."""
+        return self._summed().reasons
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The values a filter can take, by field of FleetQuery."""
-        rows = self.rows()
+        return self._summed().choices
+
+    def _summed(self) -> Summary:
+        """The same until something changes: every page asks for it."""
+        if self._summary.revision != self.revision:
+            rows = self.rows()
+            counted = Counter(row.standing for row in rows)
+            reasons = Counter(str(row.reason or "other") for row in rows if row.standing is Standing.FAILS)
+            self._summary = Summary(
+                self.revision,
+                {standing: counted[standing] for standing in Standing},
+                dict(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
+                self._choices(rows),
+            )
+        return self._summary
+
+    @staticmethod
+    def _choices(rows: Sequence[FleetRow]) -> dict[str, tuple[str, ...]]:
         return {
             "reason": _sorted(str(row.reason or "") for row in rows),
             "registry": _sorted(row.registry for row in rows),
@@ -388,8 +426,9 @@ def make_row(
 ) -> FleetRow:
     """The row of a sighting and its report; without a report the outcome alone speaks."""
     row = FleetRow(
-        source=sighting.source, registry=sighting.registry, repository=sighting.repository, tag=sighting.tag,
-        digest=sighting.digest, platform=platform, manifest_digest=manifest_digest, image_id=image_id,
+        source=sys.intern(sighting.source), registry=sys.intern(sighting.registry),
+        repository=sighting.repository, tag=sighting.tag,
+        digest=sighting.digest, platform=sys.intern(platform), manifest_digest=manifest_digest, image_id=image_id,
         report_key=report_key, outcome=outcome, detail=detail, compressed_bytes=compressed_bytes,
         first_seen=first_seen, last_seen=last_seen, analysed_at=analysed_at,
     )  # fmt: skip
@@ -402,15 +441,11 @@ def make_row(
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
         isa_level=report.x86_level, max_page_size=report.max_page_size, kernel=report.kernel,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
-        layers=tuple(layer.diff_id for layer in report.layers),
+        # Images share layers, and ten thousand of them one string for each.
+        layers=tuple(sys.intern(layer.diff_id) for layer in report.layers),
         layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report.findings),
         silenced=() if silences is None else silences.counts(sighting.registry, sighting.repository, report),
     )  # fmt: skip
-
-
-def _digests(row: FleetRow) -> tuple[str, ...]:
-    """What the image may be known by."""
-    return (row.digest, row.manifest_digest, row.image_id)
 
 
 def short_digest(digest: str) -> str:
@@ -421,57 +456,6 @@ def short_digest(digest: str) -> str:
 def _name_of(sighting: Sighting) -> Sighting:
     """A tag is the same name whatever it points to."""
     return msgspec.structs.replace(sighting, digest="") if sighting.tag else sighting
-
-
-def _fits(row: FleetRow, query: FleetQuery) -> bool:
-    exact = (
-        (query.standing, row.standing),
-        (query.reason, row.reason),
-        (query.source, row.source),
-        (query.registry, row.registry),
-        (query.repository, row.repository),
-        (query.tag, row.tag),
-        (query.platform, row.platform),
-        (query.team, row.team),
-    )
-    if any(wanted and wanted != has for wanted, has in exact):
-        return False
-    families = ((query.os, row.os), (query.libc, row.libc))
-    if any(wanted and wanted not in (has, has.partition(" ")[0]) for wanted, has in families):
-        return False
-    if query.rule and not any(found.rule == query.rule for found in row.findings):
-        return False
-    if query.severity and not any(found.severity == query.severity for found in row.findings):
-        return False
-    if query.layer and query.layer not in row.layers:
-        return False
-    if query.digest and query.digest not in _digests(row):
-        return False
-    if query.build and (row.build is None or row.build.ref != query.build):
-        return False
-    words = query.q.lower().split()
-    if not words:
-        return True
-    text = f"{row.name} {row.manifest_digest} {row.image_id} {row.message} {row.os} {row.libc} {row.detail}".lower()
-    return all(word in text for word in words)
-
-
-def _cursor(row: FleetRow, place: int) -> str:
-    raw = msgspec.msgpack.encode((place, row.key))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _place_after(rows: Sequence[FleetRow], cursor: str) -> int:
-    """Where a listing goes on: behind the row the cursor names, or at its old place when it has left."""
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        place, key = msgspec.msgpack.decode(raw, type=tuple[int, tuple[str, str, str, str, str, str]])
-    except (binascii.Error, msgspec.DecodeError, ValueError):
-        raise Malformed("cursor: not one that was given out here") from None
-    found = next((index + 1 for index, row in enumerate(rows) if row.key == key), None)
-    if found is not None:
-        return found
-    return max(0, min(place - 1, len(rows)))
 
 
 def _sorted(values: Iterable[str]) -> tuple[str, ...]:

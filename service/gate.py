@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +19,15 @@ from service.errors import SettingsError, SourceError
 from service.ledger import is_retried
 from service.registry.reference import Reference, parse_image_name, parse_reference
 from service.remote import WAITING, DaemonClient, Row, among, scanned_images, token_of
-from service.scan import SCHEMA, UNDECIDED, Question, Scan, ScannedImage, Surroundings, scan, worst
-from service.sources.build import registry_source
+from service.scan import SCHEMA, UNDECIDED, Place, Question, Scan, ScannedImage, Surroundings, scan, scan_at, worst
+from service.sources import Sighting
+from service.sources.build import make_source, registry_source
 from service.sources.settings import RegistrySettings
 
 METADATA_BYTES = 8 << 20
 LOOK_FIRST_SECONDS = 0.5
 LOOK_LONGEST_SECONDS = 3.0
-_ELSEWHERE = frozenset({"denied", "not-found", "unauthorized", "unreachable", "no-such-platform"})
+_ELSEWHERE = frozenset({"denied", "no-such-platform", "not-found", "tls", "unauthorized", "unreachable"})
 """Failures after which another place may have the image."""
 
 
@@ -120,11 +121,14 @@ def failed_gate(asked: Sequence[Wanted], error: str) -> Scan:
 
 
 async def _here(wanted: Wanted, question: Question, around: Surroundings) -> list[ScannedImage]:
-    """Read from the first place that has it."""
+    """Read from the first place that has it: a builder that is configured, the engine, a registry."""
     failure: SourceError | None = None
-    for reference in wanted.references:
+    places: list[Reference | Place] = [*_builders(wanted, around), *wanted.references]
+    for place in places:
         try:
-            return list((await scan(question._replace(reference=reference), around)).images)
+            if isinstance(place, Place):
+                return list((await scan_at(place, question, around)).images)
+            return list((await scan(question._replace(reference=place), around)).images)
         except SourceError as error:
             if error.code not in _ELSEWHERE:
                 raise
@@ -132,6 +136,15 @@ async def _here(wanted: Wanted, question: Question, around: Surroundings) -> lis
     raise failure or SourceError(
         f"nothing says where {wanted.shown} is; name a repository, or a daemon (--server)", temporary=False
     )
+
+
+def _builders(wanted: Wanted, around: Surroundings) -> Iterator[Place]:
+    """The configured BuildKits, under the name that was pushed, so that a registry has what they lost."""
+    pushed = [reference for reference in wanted.references if reference.transport == "registry"]
+    registry, repository = (pushed[0].registry, pushed[0].repository) if pushed else ("buildkit", wanted.shown)
+    for settings in around.settings.buildkit if wanted.digests else ():
+        source = make_source(settings, lambda: around.settings.registries)
+        yield Place(source, Sighting("gate", registry, repository, "", wanted.digests[0]))
 
 
 # By a daemon

@@ -23,6 +23,8 @@ from service.schema import HISTORY
 KEPT_A_NAME = 100
 """Rows kept of one name and platform; the oldest leave first."""
 _TELLING = (Severity.FATAL, Severity.LATER)
+_NAME = ("repository", "tag", "platform", "source", "registry")
+"""The columns that make a name, in the order of the index."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,10 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
         """As people write it."""
         place = f"{self.registry}/{self.repository}" if self.registry else self.repository
         return f"{place}:{self.tag}"
+
+    def shows(self, row: FleetRow) -> bool:
+        """Whether the row is what was written down here."""
+        return (self.image_id, self.state, self.reason) == _shown(row)
 
 
 class ChangeKind(enum.StrEnum):
@@ -113,7 +119,7 @@ class History:
         async with self._database.writing() as connection:
             for row in telling:
                 before = _moment((await connection.execute(_latest(row, 1))).first())
-                if before is not None and (before.image_id, before.state, before.reason) == _shown(row):
+                if before is not None and before.shows(row):
                     continue
                 values = _values(row, self._clock())
                 number = await connection.scalar(sa.insert(HISTORY).values(values).returning(HISTORY.c.id))
@@ -141,18 +147,22 @@ class History:
 
     async def latest(self, limit: int = 50) -> list[Change]:
         """The latest changes of the whole fleet, the newest first."""
-        found = []
-        for after in await self._read(sa.select(HISTORY).order_by(HISTORY.c.id.desc()).limit(limit)):
-            earlier = sa.select(HISTORY).where(
-                HISTORY.c.source == after.source, HISTORY.c.registry == after.registry, HISTORY.c.repository == after.repository,
-                HISTORY.c.tag == after.tag, HISTORY.c.platform == after.platform, HISTORY.c.id < after.id,
-            )  # fmt: skip
-            before = next(iter(await self._read(earlier.order_by(HISTORY.c.id.desc()).limit(1))), None)
-            found.append(Change(kind_of(before, after), after, before))
-        return found
+        other = HISTORY.alias("other")
+        earlier = (
+            sa.select(sa.func.max(other.c.id))
+            .where(*(other.c[name] == HISTORY.c[name] for name in _NAME), other.c.id < HISTORY.c.id)
+            .scalar_subquery()
+        )
+        newest = sa.select(HISTORY.c.id, earlier.label("before")).order_by(HISTORY.c.id.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            pairs = [(row.id, row.before) for row in await connection.execute(newest)]
+        wanted = {number for pair in pairs for number in pair if number is not None}
+        moments = {moment.id: moment for moment in await self._read(sa.select(HISTORY).where(HISTORY.c.id.in_(wanted)))}
+        changes = [(moments.get(number), moments.get(before)) for number, before in pairs]
+        return [Change(kind_of(before, after), after, before) for after, before in changes if after is not None]
 
     async def last_changes(self) -> dict[tuple[str, str, str, str, str], Change]:
-        """By (source, registry, repository, tag, platform): what the last push changed, for names that had two."""
+        """By (source, registry, repository, tag, platform): the last change of every name."""
         place = sa.func.row_number().over(
             partition_by=(HISTORY.c.source, HISTORY.c.registry, HISTORY.c.repository, HISTORY.c.tag, HISTORY.c.platform),
             order_by=HISTORY.c.id.desc(),
@@ -165,8 +175,11 @@ class History:
                 moment = _moment(row)
                 if moment is not None:
                     pairs.setdefault((row.source, row.registry, row.repository, row.tag, row.platform), []).append(moment)
-        two = {name: pair for name, pair in pairs.items() if len(pair) == 2}
-        return {name: Change(kind_of(before, after), after, before) for name, (after, before) in two.items()}
+        found = {}
+        for name, (after, *earlier) in pairs.items():
+            before = earlier[0] if earlier else None
+            found[name] = Change(kind_of(before, after), after, before)
+        return found
 
     async def _read(self, query: sa.Select[Any]) -> list[Moment]:
         async with self._database.reading() as connection:

@@ -10,10 +10,10 @@ import asyncio
 import gzip
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from analyzers.finding import Severity
 from service.exposition import END, head_text, labels_text, number_text, samples_text
@@ -28,6 +28,9 @@ RENDER_SECONDS = 5.0
 WAIT_SECONDS = 0.12
 """A scrape that finds the text out of date waits this long for a new one, then takes the old."""
 POLL_SECONDS = 0.5
+PIECE_BYTES = 256 << 10
+GZIP_WINDOW = 31
+"""A window of 32 KiB in a gzip frame."""
 _END_ZIPPED = gzip.compress(END, 1, mtime=0)
 _VERDICTS = {
     Standing.STARTS: "starts",
@@ -45,17 +48,13 @@ class Written(NamedTuple):
     labels: str
     families: tuple[str, ...]
     """In the order of IMAGE_METRICS; empty where a family has no sample of it."""
-
-    @property
-    def series(self) -> int:
-        return sum(part.count("\n") for part in self.families)
+    series: int
 
 
 class Rendering(NamedTuple):
-    """The samples of the images as one scrape gets them, plain and compressed."""
+    """The samples of the images as one scrape gets them, compressed: plain, those of a big fleet are twenty times as long."""
 
     revision: int
-    plain: bytes
     zipped: bytes
     series: int
     dropped: int
@@ -64,7 +63,7 @@ class Rendering(NamedTuple):
     sharing: Sharing
 
 
-EMPTY = Rendering(-1, b"", b"", 0, 0, {}, Sharing({}, 0, 0, 0))
+EMPTY = Rendering(-1, igzip.compress(b"", 1), 0, 0, {}, Sharing({}, 0, 0, 0))
 
 
 class Exposition:
@@ -93,17 +92,33 @@ class Exposition:
                 await asyncio.sleep(RENDER_SECONDS if self._took_seconds > WAIT_SECONDS else POLL_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
-    async def scrape(self, *, zipped: bool, open_metrics: bool = False) -> bytes:
-        """All samples; those of the images are at most WAIT_SECONDS late, or as old as RENDER_SECONDS."""
+    async def zipped(self, *, open_metrics: bool = False) -> bytes:
+        """All samples, compressed; those of the images are at most WAIT_SECONDS late, or as old as RENDER_SECONDS."""
+        images = await self._images()
+        # Members of a gzip file may follow each other (RFC 1952, 2.2); the big one is not compressed again.
+        return gzip.compress(self._own(open_metrics), 1, mtime=0) + images + (_END_ZIPPED if open_metrics else b"")
+
+    async def plain(self, *, open_metrics: bool = False) -> AsyncIterator[bytes]:
+        """The same as text, piece by piece: a big fleet's is never held as a whole."""
+        images = await self._images()
+        yield self._own(open_metrics)
+        inflater = isal_zlib.decompressobj(GZIP_WINDOW)
+        while not inflater.eof:
+            yield inflater.decompress(images, PIECE_BYTES)
+            images = inflater.unconsumed_tail
+        if open_metrics:
+            yield END
+
+    def _own(self, open_metrics: bool) -> bytes:
+        return self._metrics.text(open_metrics=open_metrics) + self._overflow_text(open_metrics)
+
+    async def _images(self) -> bytes:
+        """The images' samples, compressed."""
         if self._rendering.revision != self._fleet.revision:
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._render())
             await asyncio.wait([self._task], timeout=WAIT_SECONDS)
-        own = self._metrics.text(open_metrics=open_metrics) + self._overflow_text(open_metrics)
-        if zipped:
-            # Members of a gzip file may follow each other (RFC 1952, 2.2); the big one is not compressed again.
-            return gzip.compress(own, 1, mtime=0) + self._rendering.zipped + (_END_ZIPPED if open_metrics else b"")
-        return own + self._rendering.plain + (END if open_metrics else b"")
+        return self._rendering.zipped
 
     async def _render(self) -> None:
         started = time.monotonic()
@@ -158,13 +173,15 @@ def render(
             if part:
                 family.append(part)
         series += written.series
-    parts: list[str] = []
+    packed = isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP_WINDOW)
+    zipped = []
     for metric, family in zip(IMAGE_METRICS, families, strict=True):
+        # Family by family: the whole text at once would be the most that the daemon ever holds.
         if family:
-            parts += ["\n".join(head_text(metric)), "\n", *family]
-    parts += _fleet_text(rows, every, sharing, len(every) - len(tagged))
-    plain = "".join(parts).encode()
-    return Rendering(revision, plain, igzip.compress(plain, 1), series, total - series, kept, sharing)
+            zipped.append(packed.compress("".join(("\n".join(head_text(metric)), "\n", *family)).encode()))
+    zipped.append(packed.compress("".join(_fleet_text(rows, every, sharing, len(every) - len(tagged))).encode()))
+    zipped.append(packed.flush())
+    return Rendering(revision, b"".join(zipped), series, total - series, kept, sharing)
 
 
 def _within(tagged: list[FleetRow], kept: dict[tuple[str, ...], Written], max_series: int) -> list[FleetRow]:
@@ -216,7 +233,7 @@ def _write(row: FleetRow, unique_bytes: int | None) -> Written:
         "".join(f"{metric.name}{{{text}}} {number_text(value)}\n" for text, value in samples[metric.name])
         for metric in IMAGE_METRICS
     )
-    return Written(row, unique_bytes, labels, families)
+    return Written(row, unique_bytes, labels, families, sum(map(len, samples.values())))
 
 
 def _few_findings(findings: Sequence[FindingCount]) -> list[tuple[str, str, int]]:

@@ -238,7 +238,7 @@ class Ledger:
                 await asyncio.sleep(0)
             await self.submit(wishes)
             # A daemon that was killed between a verdict and its history tells of it now.
-            for shown in await self._note(shown_rows):
+            for shown in await self._note([row for row in shown_rows if not _is_told(row, changes.get(_place(row)))]):
                 self.fleet.upsert(shown)
 
 
@@ -249,11 +249,16 @@ def _place(named: FleetRow | Moment) -> tuple[str, str, str, str, str]:
 
 def _changed(row: FleetRow, change: Change | None, known: FleetRow | None) -> FleetRow:
     """The row with what the last push changed: news, or what was known of it."""
-    if change is not None:
+    if change is not None and change.before is not None:
         return msgspec.structs.replace(row, growth_bytes=change.growth_bytes, new_rules=change.new_rules)
     if known is not None:
         return msgspec.structs.replace(row, growth_bytes=known.growth_bytes, new_rules=known.new_rules)
     return row
+
+
+def _is_told(row: FleetRow, change: Change | None) -> bool:
+    """Whether the history's last word on a name is what the row shows."""
+    return change is not None and change.after.shows(row)
 
 
 def _wish_for(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> Wish | None:

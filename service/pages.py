@@ -18,8 +18,9 @@ import msgspec
 from aiohttp import web
 from markupsafe import Markup, escape
 
-from analyzers.finding import LayerSummary, Report, Severity, show
+from analyzers.finding import LayerSummary, Report, Severity, State, show
 from service import api
+from service.comparison import Comparison
 from service.fleet import FleetQuery, FleetRow, Standing, short_digest
 from service.history import ChangeKind
 from service.notices import CHANGE_WORDS
@@ -33,6 +34,7 @@ STATIC = {
     "enoent.js": "text/javascript",
     "enoent.svg": "image/svg+xml",
 }
+CODE, COMMAND = Markup("<code>{}</code>"), Markup("<code class='command'>{}</code>")
 PAGE_ROWS = 50
 BAR_WIDTH = 1000
 MIN_BAR = 3
@@ -48,6 +50,8 @@ CHANGE_MARKS = {
     ChangeKind.PUSHED: "info",
     ChangeKind.APPEARED: "info",
 }
+BEFORE_WORDS = {State.STARTS: "It started", State.FAILS: "It did not start", State.UNKNOWN: "It could not be decided"}
+AFTER_WORDS = {State.STARTS: "and starts now", State.FAILS: "and will not start now", State.UNKNOWN: "and cannot be decided now"}
 STANDING_WORDS = {
     Standing.FAILS: "will not start",
     Standing.UNKNOWN: "undecided",
@@ -93,17 +97,13 @@ async def fleet(site: Site, call: Call) -> web.StreamResponse:
     query: FleetView = call.query
     page = api.listed(site, query, PAGE_ROWS, query.cursor)
     standings = site.fleet.standings()
-    reasons: dict[str, int] = {}
-    for row in site.fleet.rows():
-        if row.standing is Standing.FAILS:
-            reasons[row.reason or "other"] = reasons.get(row.reason or "other", 0) + 1
     given = {name: value for name, value in msgspec.structs.asdict(query).items() if value and name != "cursor"}
     if query.sort == "standing":
         given.pop("sort")
     return html(
         site, "fleet.html",
         page=page, query=query, given=given, standings=standings, total=len(site.fleet), choices=site.fleet.choices(),
-        reasons=sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])), bar=_standing_bar(standings),
+        reasons=site.fleet.reasons().items(), bar=_standing_bar(standings),
         filtered=bool(set(given) - {"sort"}), link=_linker(given),
     )  # fmt: skip
 
@@ -211,7 +211,8 @@ def make_renderer(version: str) -> Callable[..., str]:
     )  # fmt: skip
     environment.filters |= {
         "bytes": human_bytes, "grown": grown, "percent": percent, "ago": ago, "iso": iso, "short": short_digest,
-        "ticks": ticks, "instruction": instruction,
+        "ticks": ticks, "remedy": remedy, "instruction": instruction,
+        "sentence": sentence,
     }  # fmt: skip
     environment.globals |= {
         "version": version, "standing_words": STANDING_WORDS, "stage_words": STAGE_WORDS, "reason_words": REASON_WORDS,
@@ -275,11 +276,30 @@ def iso(at: float) -> str:
 def ticks(text: str) -> Markup:
     """Escaped text in which `this` is code; a line that is no sentence is a command."""
     if "`" not in text and not text.rstrip().endswith((".", "!", "?")):
-        return Markup("<code class='command'>{}</code>").format(text)
-    parts = text.split("`")
+        return COMMAND.format(text)
+    return _marked(text, lambda piece: CODE)
+
+
+def remedy(text: str) -> Markup:
+    """The same of what mends something: code of several words is a command, and the page offers to copy it."""
+    if "`" not in text:
+        return ticks(text)
+    return _marked(text, lambda piece: COMMAND if " " in piece.strip() else CODE)
+
+
+def _marked(text: str, form: Callable[[str], Markup]) -> Markup:
     return Markup("").join(
-        Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece) for place, piece in enumerate(parts)
+        form(piece).format(piece) if place % 2 else escape(piece) for place, piece in enumerate(text.split("`"))
     )
+
+
+def sentence(compared: Comparison) -> str:
+    """What became of an image, for somebody in a hurry."""
+    before, after = compared.before.verdict.state, compared.after.verdict.state
+    if before is after:
+        same = "for the same reason" if compared.same_verdict else "for another reason"
+        return {State.STARTS: "Both start.", State.FAILS: f"Neither starts, {same}."}.get(after, "Neither could be decided.")
+    return f"{BEFORE_WORDS[before]} {AFTER_WORDS[after]}."
 
 
 def percent(share: float) -> str:

@@ -23,7 +23,7 @@ WITHOUT_RISK = ("size.",)
 _SEVERITIES = tuple(Severity)
 
 
-class FindingCount(msgspec.Struct, frozen=True, array_like=True):
+class FindingCount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How many findings of one rule an image has."""
 
     rule: str

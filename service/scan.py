@@ -28,7 +28,7 @@ from service.remembered import Remembering
 from service.settings import Settings
 from service.silencing import Silenced, Silences, day_of
 from service.silencing import describe as describe_silence
-from service.sources import ImageSource, LostImage, Source
+from service.sources import ImageSource, LostImage, Sighting, Source
 from service.sources.build import source_for
 from service.sources.settings import DockerSettings
 from service.worker import ArchiveOutcome, Pool
@@ -105,6 +105,13 @@ class Question(NamedTuple):
     """Whether facts of layers are kept in, and taken from, the user's cache."""
 
 
+class Place(NamedTuple):
+    """Where an image is looked at; closed by whoever looks."""
+
+    source: Source
+    sighting: Sighting
+
+
 class Listing(NamedTuple):
     """The objects of one image, as `enoent ldd` shows them."""
 
@@ -143,8 +150,13 @@ def worst(statuses: Collection[int]) -> int:
 
 async def scan(question: Question, around: Surroundings) -> Scan:
     """Every image behind the reference. Raises EnoentError where nothing at all can be said; see `failed_scan`."""
+    return await scan_at(None, question, around)
+
+
+async def scan_at(place: Place | None, question: Question, around: Surroundings) -> Scan:
+    """The same in a place that no reference names; None: where the reference leads."""
     images = []
-    async with _looking(question, around) as (examiner, source, sources):
+    async with _looking(question, around, place) as (examiner, source, sources):
         for image in sources:
             if isinstance(image, LostImage):
                 images.append(_lost(image))
@@ -263,7 +275,7 @@ def describe(error: EnoentError) -> str:
 
 @contextlib.asynccontextmanager
 async def _looking(
-    question: Question, around: Surroundings
+    question: Question, around: Surroundings, place: Place | None = None
 ) -> AsyncIterator[tuple[Examiner, Source, Sequence[ImageSource | LostImage]]]:
     """An examiner, the source that the reference names, and the images behind it; all closed in the end."""
     settings = around.settings
@@ -274,7 +286,9 @@ async def _looking(
             async def index_archive(chunks: AsyncIterator[bytes]) -> ArchiveOutcome:
                 return await pool.archive(chunks, index_only=True)
 
-            source, sighting = source_for(question.reference, settings.registries, docker, index_archive=index_archive)
+            if place is None:
+                place = Place(*source_for(question.reference, settings.registries, docker, index_archive=index_archive))
+            source, sighting = place
             try:
                 images = await source.resolve(sighting, question.platforms)
                 yield Examiner(memory, pool, settings.profile), source, images

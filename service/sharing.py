@@ -49,8 +49,9 @@ def find_sharing(rows: Iterable[FleetRow]) -> Sharing:
         for diff_id, size in zip(row.layers, row.layer_bytes, strict=False):
             owners.setdefault(diff_id, set()).add(image_id)
             sizes[diff_id] = size
-    whole = _whole_chains(images.values())
-    shares = {image_id: _share(row, owners, sizes, whole) for image_id, row in images.items()}
+    chains = {image_id: _chains(row.layers) for image_id, row in images.items()}
+    whole = _whole_chains(images, chains)
+    shares = {image_id: _share(row, owners, sizes, whole, chains[image_id]) for image_id, row in images.items()}
     total = sum(sum(sizes.get(diff_id, 0) for diff_id in row.layers) for row in images.values())
     return Sharing(shares, sum(sizes.values()), total, len(sizes))
 
@@ -69,20 +70,25 @@ def _chains(layers: Sequence[str]) -> list[bytes]:
     return chains
 
 
-def _whole_chains(rows: Iterable[FleetRow]) -> dict[bytes, FleetRow]:
+def _whole_chains(images: Mapping[str, FleetRow], chains: Mapping[str, list[bytes]]) -> dict[bytes, FleetRow]:
     """The image of each whole list of layers; of several with the same layers the first by name."""
     whole: dict[bytes, FleetRow] = {}
-    for row in rows:
-        chain = _chains(row.layers)[-1]
+    for image_id, row in images.items():
+        chain = chains[image_id][-1]
         if chain not in whole or _better_name(row, whole[chain]):
             whole[chain] = row
     return whole
 
 
-def _share(row: FleetRow, owners: Mapping[str, set[str]], sizes: Mapping[str, int], whole: Mapping[bytes, FleetRow]) -> Share:
+def _share(
+    row: FleetRow,
+    owners: Mapping[str, set[str]],
+    sizes: Mapping[str, int],
+    whole: Mapping[bytes, FleetRow],
+    chains: Sequence[bytes],
+) -> Share:
     own = sum(sizes.get(diff_id, 0) for diff_id in row.layers if len(owners[diff_id]) == 1) if row.layer_bytes else 0
     total = sum(sizes.get(diff_id, 0) for diff_id in row.layers)
-    chains = _chains(row.layers)
     for count in range(len(chains) - 1, 0, -1):
         base = whole.get(chains[count - 1])
         if base is not None:

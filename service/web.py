@@ -88,7 +88,14 @@ async def metrics(site: Site, call: Call) -> web.StreamResponse:
         hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_ENCODING}",
         **({hdrs.CONTENT_ENCODING: "gzip"} if zipped else {}),
     }
-    return web.Response(body=await site.exposition.scrape(zipped=zipped, open_metrics=open_metrics), headers=headers)
+    if zipped:
+        return web.Response(body=await site.exposition.zipped(open_metrics=open_metrics), headers=headers)
+    response = web.StreamResponse(headers=headers)
+    await response.prepare(call.request)
+    async for piece in site.exposition.plain(open_metrics=open_metrics):
+        await response.write(piece)
+    await response.write_eof()
+    return response
 
 
 async def config(site: Site, call: Call) -> web.StreamResponse:
@@ -154,6 +161,7 @@ def make_app(
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _served(site, route), name=None)
     app.cleanup_ctx.append(_keep_fresh(exposition))
+    app.on_response_prepare.append(_add_headers)
     app[CONFIG] = masked
     app[live.LISTENING] = set()
     app.on_shutdown.append(live.stop_listening)
@@ -223,7 +231,7 @@ def _served(site: Site, route: Route) -> Handler:
 
 
 def _dress(site: Site) -> Any:
-    """Headers on every answer, problems instead of aiohttp's texts, and a count of what was answered."""
+    """Problems instead of aiohttp's texts, and a count of what was answered."""
 
     @web.middleware
     async def dress(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -235,13 +243,17 @@ def _dress(site: Site) -> Any:
         except web.HTTPException as error:
             allow = {"Allow": error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
             response = problem(error.status, error.reason, allow)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
         site.metrics.add("enoent_http_requests_total", request.get(ROUTE, "none"), f"{response.status // 100}xx")
         return response
 
     return dress
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Before the first byte of every answer, of streams too."""
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-cache")
 
 
 def _check_origin(access: Access, request: web.Request) -> None:

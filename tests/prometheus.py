@@ -63,15 +63,23 @@ class Prometheus:
             time.sleep(0.1)
 
 
-def _free_port() -> int:
+def free_port(wanted: int = 0) -> int:
+    """A port of loopback that nobody has: the wanted one, or any other."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
-def started(folder: Path, target: str) -> Iterator[Prometheus]:
-    """A server that scrapes `target` (host:port) under the shipped rules, for as long as the context lasts."""
+def started(folder: Path, target: str, *, port: int = 0, alertmanager: str = "") -> Iterator[Prometheus]:
+    """A server that scrapes `target` (host:port) under the shipped rules, for as long as the context lasts.
+
+    It listens on `port` where that is free, and sends its alerts to an Alertmanager (host:port) where there is one.
+    """
     program = shutil.which("prometheus")
     if program is None:
         raise PrometheusAbsent("no prometheus: run tests/setup/debian.sh")
@@ -79,19 +87,28 @@ def started(folder: Path, target: str) -> Iterator[Prometheus]:
     config["global"] = {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL, "evaluation_interval": INTERVAL}
     config["rule_files"] = [str(DEPLOY / pattern) for pattern in config["rule_files"]]
     config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    if alertmanager:
+        config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    url = f"127.0.0.1:{_free_port()}"
+    url = f"127.0.0.1:{free_port(port)}"
     command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={url}"], stdout=log, stderr=log)
+    with running([*command, f"--web.listen-address={url}"], url, folder / "log"):
+        yield Prometheus(f"http://{url}")
+
+
+@contextlib.contextmanager
+def running(command: list[str], place: str, log: Path) -> Iterator[None]:
+    """A server of the Prometheus family while the context lasts; it is ready when the context begins."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _is_ready(f"http://{url}"):
-            told = (folder / "log").read_text(errors="replace")[-2000:]
+        while not _is_ready(f"http://{place}"):
+            told = log.read_text(errors="replace")[-2000:]
             assert process.poll() is None, told
             assert time.monotonic() < deadline, told
             time.sleep(0.1)
-        yield Prometheus(f"http://{url}")
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)

@@ -74,6 +74,9 @@ class Channel:
 
     def __init__(self, target: str, who: str, credentials: Any = None, server_name: str = "") -> None:
         self.who = who
+        self.secure = credentials is not None
+        """Whether it speaks TLS."""
+        self._target = target
         options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, [*options, ("grpc.default_authority", "localhost")])
@@ -114,6 +117,9 @@ class Channel:
         code = _CODES.get(status, "unreachable")
         if status is grpc.StatusCode.UNAVAILABLE and "handshake" in said.lower():
             code = "tls"
+        if status is grpc.StatusCode.UNAVAILABLE and "last error: " in said:
+            # All the stages of a connection stand there; the last says what was met.
+            said = f"nobody answers at {self._target}: {said.rpartition(': ')[2]}"
         final = code in ("not-found", "unsupported", "manifest-too-large")
         return SourceError(f"{self.who}: {said or status.name.lower()}", temporary=not final, code=code)
 

@@ -60,7 +60,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DockerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One Docker engine to watch. Its socket is equal to root on that machine; only GET requests are made."""
+    """One Docker engine to watch. Its socket is equal to root on that machine; it is only listened to and read from."""
 
     socket: str = "/var/run/docker.sock"
     """Path of the engine's unix socket."""

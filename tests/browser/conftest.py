@@ -25,7 +25,7 @@ def image(content: bytes, *instructions: str, **more: object) -> Image:
     return Image(layers=(tar_of({"app": program(content), **more}),), entrypoint=["/app"], history=instructions)  # type: ignore[dict-item]
 
 
-GOOD = image(static_program("hello"))
+GOOD = image(static_program("hello"), **{"var/lib/apt/lists/packages": "x" * 2_000_000})
 BROKEN = image(dynamic_program("hello", LOADER, ("libc.so.6",)))
 EVIL = Image(
     layers=(tar_of({"app": program(b"#!/" + HOSTILE.encode() + b"\n"), f"etc/{HOSTILE.replace('/', '_')}": "x" * 5000}),),

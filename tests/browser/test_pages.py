@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.browser.chromium import Page
 from tests.browser.conftest import BROKEN, GOOD, HOSTILE, Shown
+from tests.daemon import live
+from tests.fakes.relay import relay
+from tests.make.images import Image
+from tests.make.layers import program, tar_of
+from tests.registry import Registry
 
 pytestmark = [pytest.mark.browser, pytest.mark.registry, pytest.mark.xdist_group("pages")]
 
@@ -74,7 +82,26 @@ def test_a_push_shows_up_on_an_open_page(page: Page, shown: Shown) -> None:
     with page.leaving():
         page.click(".changes li a[href^='/compare']")
     assert page.texts(".pair .badge") == ["starts", "will not start"]
-    assert "The verdict is another." in page.text(".lead")
+    assert page.text(".summary").startswith("It started and will not start now.")
+
+
+def test_an_open_page_shows_how_far_an_examination_is(page: Page, registry: Registry, tmp_path: Path) -> None:
+    """Of an image whose registry stops in the middle of it."""
+    image = Image(layers=(tar_of({"app": program(os.urandom(4 << 20))}),), entrypoint=["/app"])
+    registry.push("pages/slow:1.0", image)
+    with relay(registry.host) as between:
+        between.hold(1 << 20)
+        watched = {"host": between.host, "name": "here", "repositories": ["pages/slow"], "poll_seconds": 0.5}
+        with live(tmp_path, {"registries": [watched]}) as daemon:
+            page.open(daemon.url)
+            page.until("document.querySelector('[data-running] progress')?.value > 0")
+            assert "pages/slow:1.0 linux/amd64" in page.text("[data-running]")
+            assert "0 of 1 layers, 1." in page.text("[data-running]")
+            between.release()
+            page.until("document.querySelector('.tile.fails b').innerText === '1'")
+            page.until("document.querySelector('[data-running]').hidden")
+            page.requests.clear()
+            page.open("about:blank")
 
 
 def test_going_through_many_pages_leaves_no_connection_behind(page: Page, shown: Shown) -> None:
@@ -92,9 +119,46 @@ def test_a_digest_is_copied_whole(page: Page, shown: Shown) -> None:
     assert page.js("navigator.clipboard.readText()") == image_id
 
 
+def focused(page: Page, selector: str, most: int = 80) -> None:
+    """Tab is pressed until something that fits has the focus, and that is seen to have it."""
+    for _ in range(most):
+        page.press("Tab")
+        if page.js(f"document.activeElement.matches({selector!r})"):
+            break
+    else:
+        raise AssertionError(f"the keyboard never reaches {selector}")
+    assert page.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_an_image_is_explored_by_the_keyboard_alone(page: Page, shown: Shown) -> None:
+    page.open(f"{shown.url}/images/{shown.image_id('pages/broken')}")
+    focused(page, ".terminal .copy")
+    page.press("Enter")
+    page.until("document.activeElement.innerText === 'Copied'")
+    assert page.js("navigator.clipboard.readText()").startswith("docker run --platform linux/amd64 ")
+    focused(page, ".bar.layers a, .layer")
+    page.press("Enter")
+    page.until("location.hash === '#layer-0'")
+    focused(page, ".fold summary")
+    page.press("Enter")
+    page.until("document.activeElement.parentElement.open")
+
+
+def test_every_command_that_mends_something_can_be_copied(page: Page, shown: Shown) -> None:
+    page.open(f"{shown.url}/images/{shown.image_id('pages/good')}")
+    commands = page.texts("code.command")
+    assert "&& rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb" in commands
+    assert len(page.texts("code.command + .copy")) == len(commands)
+    page.click("td code.command + .copy")
+    page.until("document.querySelector('td .copy').innerText === 'Copied'")
+    assert page.js("navigator.clipboard.readText()") == page.text("td code.command")
+
+
 def places(shown: Shown) -> list[str]:
-    images = [f"/images/{shown.image_id(f'pages/{name}')}" for name in ("good", "broken", "evil")]
-    return ["/", "/findings", "/findings/elf.interpreter-absent", "/changes", "/sources", *images]
+    good, broken, evil = (shown.image_id(f"pages/{name}") for name in ("good", "broken", "evil"))
+    images = [f"/images/{image_id}" for image_id in (good, broken, evil)]
+    pair = f"/compare?before={good}&after={evil}"
+    return ["/", "/?q=nothing-like-this", "/findings", "/findings/elf.no-loader", "/changes", "/sources", pair, *images]
 
 
 def test_no_page_is_wider_than_a_phone(page: Page, shown: Shown) -> None:
@@ -104,24 +168,46 @@ def test_no_page_is_wider_than_a_phone(page: Page, shown: Shown) -> None:
         assert page.js("document.documentElement.scrollWidth") <= 360, place
 
 
-def test_text_can_be_read_by_day_and_by_night(page: Page, shown: Shown) -> None:
-    """The contrast of WCAG AA, 4.5 to 1, for what people read most."""
-    contrast = """((selector) => {
-      const light = (text) => text.match(/[0-9.]+/g).slice(0, 3).map((each) => each / 255)
-        .map((each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, each, place) => sum + each * [0.2126, 0.7152, 0.0722][place], 0);
-      const one = light(getComputedStyle(document.querySelector(selector)).color);
-      const other = light(getComputedStyle(document.querySelector("table.layers")).backgroundColor);
-      return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
-    })"""
+POOR_CONTRAST = """(() => {
+  const parts = (text) => text.match(/[0-9.]+/g).map(Number);
+  const light = (colour) => colour.slice(0, 3).map((each) => each / 255)
+    .map((each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, each, place) => sum + each * [0.2126, 0.7152, 0.0722][place], 0);
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = parts(getComputedStyle(each).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    const shown = texts.currentNode.data.trim() && element.checkVisibility() && !element.closest("svg, option, .hidden, .skip");
+    if (!shown) continue;
+    const style = getComputedStyle(element);
+    const [one, other] = [light(parts(style.color)), light(behind(element))];
+    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    const big = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.66 && style.fontWeight >= 700);
+    if (contrast < (big ? 3 : 4.5)) poor.push([texts.currentNode.data.trim().slice(0, 40), contrast, element.className]);
+  }
+  return poor;
+})()"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_every_page_can_be_read_by_day_and_by_night(page: Page, shown: Shown, scheme: str) -> None:
+    """The contrast of WCAG AA: 4.5 to 1, 3 to 1 for big letters."""
+    page.prefer(scheme)
     papers = set()
-    for scheme in ("light", "dark"):
-        page.prefer(scheme)
-        page.open(f"{shown.url}/images/{shown.image_id('pages/broken')}")
+    for place in places(shown):
+        page.open(shown.url + place)
+        assert page.js(POOR_CONTRAST) == [], place
         papers.add(page.js("getComputedStyle(document.body).backgroundColor"))
-        for selector in (".headline h2", ".because p", ".muted", ".step .action", "table.layers a", ".chip"):
-            assert page.js(f"{contrast}({selector!r})") >= 4.5, (scheme, selector)
-    assert len(papers) == 2
+    [paper] = papers
+    page.prefer("dark" if scheme == "light" else "light")
+    assert page.js("getComputedStyle(document.body).backgroundColor") != paper
 
 
 def test_names_that_want_to_be_markup_are_text(page: Page, shown: Shown) -> None:

@@ -33,6 +33,10 @@ class FakeBuildkit:
         """What every call is answered with, if anything."""
         self.listing: Callable[[], None] = lambda: None
         """Called when a listing has been asked for and is not answered yet."""
+        self.hold_after: int | None = None
+        """Pieces of a blob after which no more comes."""
+        self.given_up = asyncio.Event()
+        """Set when a read has ended before all was given."""
         self.reads: list[str] = []
         """Digests asked for."""
         self._followers: set[asyncio.Queue[Any]] = set()
@@ -86,8 +90,16 @@ class FakeBuildkit:
         if data is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"content {request.digest}: not found")
             return
-        for start in range(0, len(data), PIECE_BYTES):
-            yield CONTENT["Piece"](data=data[start : start + PIECE_BYTES])
+        given = False
+        try:
+            for start in range(0, len(data), PIECE_BYTES):
+                if self.hold_after is not None and start >= self.hold_after * PIECE_BYTES:
+                    await asyncio.Event().wait()
+                yield CONTENT["Piece"](data=data[start : start + PIECE_BYTES])
+            given = True
+        finally:
+            if not given:
+                self.given_up.set()
 
     async def _refuse(self, context: Any) -> None:
         if self.refused is not None:

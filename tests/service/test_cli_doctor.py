@@ -129,7 +129,7 @@ def test_programs_get_the_checks_as_json(enoent: Command) -> None:
         "what": "sources",
         "health": "bad",
         "told": "nothing to watch",
-        "todo": "name `[[registries]]`, `[[docker]]` or `[[layouts]]`",
+        "todo": "name `[[registries]]`, `[[docker]]`, `[[layouts]]`, `[[buildkit]]` or `[[containerd]]`",
     }
 
 

@@ -176,12 +176,25 @@ def test_an_interrupt_ends_it_with_130_and_no_traceback(enoent: Command) -> None
     assert b"Traceback" not in err
 
 
-HEAVY = ("aiohttp", "docker", "rich", "sqlalchemy", "alembic", "jinja2", "structlog", "prometheus_client", "asyncio")
+HEAVY = (
+    "aiohttp",
+    "docker",
+    "google",
+    "grpc",
+    "rich",
+    "sqlalchemy",
+    "alembic",
+    "jinja2",
+    "structlog",
+    "prometheus_client",
+    "asyncio",
+)
 
 
 @pytest.mark.parametrize(("words", "heavy"), [
     (["--help"], HEAVY), (["scan", "--help"], HEAVY), (["rules"], HEAVY), (["config", "check"], HEAVY),
-    (["scan", "oci:/nowhere"], ("sqlalchemy", "alembic", "jinja2", "prometheus_client")),
+    (["scan", "oci:/nowhere"], ("sqlalchemy", "alembic", "google", "grpc", "jinja2", "prometheus_client")),
+    (["gate", "sha256:" + "0" * 64], ("google", "grpc", "jinja2", "prometheus_client")),
 ])  # fmt: skip
 def test_no_command_imports_what_it_does_not_need(enoent: Command, words: Sequence[str], heavy: Sequence[str]) -> None:
     script = (

@@ -77,6 +77,7 @@ async def test_growth_is_that_of_the_last_push(history: History) -> None:
     assert changes[0].growth_bytes == -1000
     first = shown(starting(0))
     [(name, change)] = (await history.last_changes()).items()
+    assert change.before is not None
     assert name == (first.source, first.registry, "team/app", "1", "linux/amd64")
     assert (change.growth_bytes, change.new_rules) == (-1000, ())
 

@@ -30,6 +30,7 @@ from tests.engine import Engine, EngineAbsent, started
 from tests.fakes.buildkit import DELETED, FakeBuildkit, buildkit_at
 from tests.fakes.sink import Kept
 from tests.make.certificates import Authority
+from tests.make.command import Command
 from tests.make.images import Image
 from tests.make.layers import script, sha256, tar_of
 from tests.registry import Registry
@@ -352,6 +353,7 @@ async def test_a_builder_that_is_not_there_is_unreachable(tmp_path: Path) -> Non
     told = await failure_of(told_of(source, ""))
     await source.close()
     assert (told.code, told.temporary) == ("unreachable", True)
+    assert str(told) == f"test: nobody answers at unix:{tmp_path}/absent.sock: No such file or directory"
 
 
 @pytest.mark.parametrize("kept_oldest", [False, True])
@@ -382,3 +384,20 @@ async def test_h109_a_history_pruned_while_contact_was_lost_is_a_gap_that_is_sta
             remark = follower.status.remark
     assert names == {"shop/new", *(["shop/old"] if kept_oldest else [])}
     assert ("gone" in remark) is not kept_oldest
+
+
+async def test_the_gate_reads_what_a_configured_builder_made_where_no_daemon_is(
+    fake: FakeBuildkit, enoent: Command, tmp_path: Path
+) -> None:
+    digest = fake.keep(image("gated"))
+    (tmp_path / "enoent.toml").write_text(f'[[buildkit]]\naddress = "{fake.address}"\n')
+    (tmp_path / "metadata.json").write_text(
+        json.dumps({"containerimage.digest": digest, "image.name": "127.0.0.1:1/gated/app:1"})
+    )
+    words = ("gate", "--config", tmp_path / "enoent.toml", "--metadata-file", tmp_path / "metadata.json", "--format", "json")
+    no_engine = {"DOCKER_HOST": f"unix://{tmp_path}/absent.sock"}
+    said = await asyncio.to_thread(enoent, *words, env=no_engine)
+    assert (said.status, said.json["images"][0]["manifest_digest"]) == (1, digest), said
+    fake.blobs.clear()
+    again = await asyncio.to_thread(enoent, *words, "--no-cache", env=no_engine)
+    assert (again.status, "127.0.0.1:1" in again.err) == (2, True), again

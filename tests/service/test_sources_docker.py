@@ -34,6 +34,7 @@ from tests.fakes.server import Answer, Request
 from tests.fakes.sink import Kept
 from tests.make.images import Image, docker_archive
 from tests.make.layers import script, sha256, tar_of
+from tests.service.parts import assembled
 from tests.service.watching import Watch, watched
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -276,6 +277,30 @@ async def test_an_event_that_was_lost_is_made_good_by_the_next_listing(fake: Fak
             pass
         assert found[2]
     await source.close()
+
+
+async def test_h105_three_hundred_events_in_a_gap_and_a_restart_leave_every_image_analysed_once(
+    fake: FakeEngine, tmp_path: Path
+) -> None:
+    """The engine keeps 256 events, none across a restart of its own; the listing is the truth."""
+    fake.images = {}
+    for number, count in enumerate((1, 301, 301)):
+        own = {f"many:{at}": Image(layers=(BASE,), entrypoint=["/bin/run"], labels={"at": str(at)}) for at in range(count)}
+        fake.images |= own
+        async with assembled(tmp_path / "state") as parts:
+            follower = parts.follower(source_of(fake.socket))
+            await parts.ledger.recall(["test"], parts.examiner.profile)
+            following = asyncio.create_task(follower.follow())
+            async with asyncio.timeout(60):
+                while not follower.status.up or len(parts.fleet) < count:  # noqa: ASYNC110 - a status rings no bell
+                    await asyncio.sleep(0.01)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await parts.work_off()
+            assert set(parts.outcomes().values()) == {"done"}
+            assert (parts.metrics.value("enoent_analyses_total", "done") or 0) == (1, 300, 0)[number]
+            await follower.source.close()
+    assert len(fake.asked("GET", "/get")) == 1, "the one layer of all was read again"
 
 
 async def test_events_are_subscribed_to_before_the_first_listing(fake: FakeEngine) -> None:
