@@ -6,6 +6,7 @@ is had here: a socket, plain or with TLS both ways, whose connections lead to an
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -14,9 +15,11 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import grpc.aio
 
 from service.rpc.messages import define
 from service.rpc.upgrade import upgraded
@@ -82,6 +85,25 @@ def solve_request(ref: str, name: str, data: bytes) -> Any:
     request.definition.MergeFrom(MESSAGES["Definition"](**{"def": [made, last.SerializeToString(deterministic=True)]}))
     request.exporter_attrs.update({"name": name, "containerimage.config": json.dumps(config)})
     return request
+
+
+async def solve(address: str, requests: Iterable[Any], at_once: int) -> None:
+    """All of these builds, so many at a time, however long each waits for its turn in the engine."""
+    slots = asyncio.Semaphore(at_once)
+    async with grpc.aio.insecure_channel(address.replace("unix://", "unix:")) as channel:
+        call = channel.unary_unary(
+            SOLVE,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=MESSAGES["Nothing"].FromString,
+        )
+
+        async def one(request: Any) -> None:
+            async with slots:
+                await call(request)
+
+        async with asyncio.TaskGroup() as group:
+            for request in requests:
+                group.create_task(one(request))
 
 
 class Standalone:

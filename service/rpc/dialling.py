@@ -77,6 +77,7 @@ class Channel:
         self.secure = credentials is not None
         """Whether it speaks TLS."""
         self._target = target
+        self._closed = False
         options = [*_OPTIONS, *([("grpc.ssl_target_name_override", server_name)] if server_name else [])]
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(target, [*options, ("grpc.default_authority", "localhost")])
@@ -90,6 +91,9 @@ class Channel:
             return await call(request, timeout=ANSWER_SECONDS, metadata=tuple(metadata))
         except grpc.RpcError as error:
             raise self.failure(error) from error
+        except asyncio.CancelledError:
+            self._check_open()
+            raise
 
     async def stream(
         self, path: str, request: Any, answer: Any, metadata: Metadata = (), idle_seconds: float | None = None
@@ -108,8 +112,17 @@ class Channel:
             raise SourceError(f"{self.who}: no answer in {idle_seconds:g} seconds", code="slow") from error
         except grpc.RpcError as error:
             raise self.failure(error) from error
+        except asyncio.CancelledError:
+            self._check_open()
+            raise
         finally:
             call.cancel()
+
+    def _check_open(self) -> None:
+        """gRPC cancels whoever waits on a channel that is closed. Raises SourceError unless somebody else wanted it so."""
+        task = asyncio.current_task()
+        if self._closed and not (task and task.cancelling()):
+            raise SourceError(f"{self.who}: the source was closed")
 
     def failure(self, error: Any) -> SourceError:
         """What the other side, or the way to it, said."""
@@ -124,6 +137,8 @@ class Channel:
         return SourceError(f"{self.who}: {said or status.name.lower()}", temporary=not final, code=code)
 
     async def close(self) -> None:
+        """Ends what is under way on it with a SourceError."""
+        self._closed = True
         await self._channel.close()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aiohttp.test_utils import TestClient, TestServer
+
 from service.builds import Builds
-from service.fleet import KEPT_BUILDS, Fleet, FleetQuery
+from service.fleet import KEPT_BUILDS, Fleet, FleetQuery, SourceStatus
 from service.sources import Build, EventKind, ImageEvent, Sighting
 from tests.fakes.source import MemorySource
 from tests.make.reports import row, starting
+from tests.make.site import World
 from tests.service.parts import assembled
 
 DIGEST = "sha256:" + "a" * 64
@@ -46,6 +49,14 @@ async def test_the_oldest_builds_leave_first(tmp_path: Path) -> None:
         await parts.ledger.note_builds(builds)
         assert list(await Builds(parts.store.database).all()) == list(builds)[3:]
         assert parts.fleet.news_of_builds(dict(list(builds.items())[:4])).keys() == set(list(builds)[:3])
+
+
+async def test_a_gap_in_a_history_is_said_on_the_page_of_sources() -> None:
+    world = World()
+    world.fleet.note_source(SourceStatus(name="builder", kind="buildkit", up=True, remark="others may have come and gone"))
+    async with TestClient(TestServer(world.app())) as client:
+        answer = await client.get("/sources")
+        assert "others may have come and gone" in await answer.text()
 
 
 def test_an_image_is_found_by_each_of_its_digests() -> None:

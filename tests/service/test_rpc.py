@@ -130,6 +130,22 @@ async def test_a_read_that_is_given_up_ends_on_the_other_side_too(tmp_path: Path
         await channel.close()
 
 
+async def test_closing_a_source_ends_a_read_as_a_failure_of_the_source_and_cancels_nobody(tmp_path: Path) -> None:
+    """A reload may take a source away while an image of it is read."""
+    async with buildkit_at(tmp_path) as fake:
+        data = bytes(3 << 20)
+        fake.blobs[sha256(data)] = data
+        fake.hold_after = 1
+        channel = dial(fake.address, "test")
+        blob = ContentStore(channel).blob(sha256(data))
+        await anext(blob)
+        reading = asyncio.ensure_future(anext(blob))
+        await asyncio.sleep(0)
+        await channel.close()
+        with pytest.raises(SourceError, match="was closed"):
+            await reading
+
+
 async def test_plain_tcp_is_for_loopback_or_who_allows_it() -> None:
     dialled = (("tcp://127.0.0.1:1", False), ("tcp://[::1]:1", False), ("tcp://192.0.2.1:1", True), ("tcp://192.0.2.1:1", False))
     channels = [dial(address, "test", insecure=insecure) for address, insecure in dialled]
