@@ -25,6 +25,7 @@ from analyzers.shell.tree import (
     Case,
     Command,
     Commands,
+    Dialect,
     For,
     Function,
     Group,
