@@ -276,7 +276,7 @@ class Core:
     def listing(self, directory: bytes) -> tuple[bytes, ...] | None:
         """Names in a directory of the image; None where something may have been written there."""
         state = self.state
-        if state.cwd is None or state.writes.near(absolute(directory, state.cwd)):
+        if state.cwd is None or state.writes.named_near(absolute(directory, state.cwd)):
             return None
         found = self.place.rootfs.resolve(directory, cwd=state.cwd, creds=self.creds)
         if found.node is None or found.node.entry.kind != Kind.DIRECTORY:

@@ -363,11 +363,11 @@ class Parser(WordReader):
             operator = self._operator()
             if operator == b"\n":
                 self._skip_lines()
+            elif items and isinstance(items[-1], tuple) and unquoted(items[-1]) == b"=~":
+                items.append(self._expression())
             elif operator:
                 self.at += len(operator)
                 items.append(operator)
-            elif items and isinstance(items[-1], tuple) and unquoted(items[-1]) == b"=~":
-                items.append(self._expression())
             else:
                 word = self.word()
                 if not word:

@@ -68,10 +68,10 @@ class Writes:
         """Whether something is known to have been written at `path` or above it."""
         return any(path == each or path.startswith(each.rstrip(b"/") + b"/") for each in self.paths)
 
-    def near(self, directory: bytes) -> bool:
-        """Whether something may have been written in a directory."""
+    def named_near(self, directory: bytes) -> bool:
+        """Whether something is known to have been written in a directory."""
         start = directory.rstrip(b"/") + b"/"
-        return self.may_hold(directory) or any(each.startswith(start) for each in self.paths)
+        return self.names(directory) or any(each.startswith(start) for each in self.paths)
 
     def __or__(self, other: Writes) -> Writes:
         return Writes(self.paths | other.paths, anywhere=self.anywhere or other.anywhere)

@@ -252,8 +252,7 @@ class WordReader:
             self.at += 1
         match = _PARAMETER.match(text, self.at)
         if match is None:
-            self.at = start
-            raise self.fail("a parameter expansion that is not understood")
+            return self._bad_substitution(start, quoted)
         name, index = match[0], b""
         self.at = match.end()
         if self.bash and text[self.at : self.at + 1] == b"[":
@@ -270,7 +269,7 @@ class WordReader:
         else:
             found = _OPERATOR.match(text, self.at)
             if found is None or length:
-                raise self.fail("a parameter expansion that is not understood")
+                return self._bad_substitution(start, quoted)
             operator = found[0]
             self.at = found.end()
             # Patterns are quoted on their own, whatever stands around (POSIX 2.6.2).
@@ -280,6 +279,14 @@ class WordReader:
         if indirect:
             return Parameter(name, b"!", word, quoted, index)
         return Parameter(name, operator, word, quoted, index)
+
+    def _bad_substitution(self, start: int, quoted: bool) -> Part:
+        """What only an error message would come of, if it were ever expanded."""
+        self.at = start + 2
+        for _ in self._parts(0x7D, quoted=quoted, raw_quotes=quoted):
+            pass
+        self.leave()
+        return Opaque(quoted)
 
     def _escaped(self) -> bytes:
         """`$'...'`, up to the first octal, hexadecimal or control escape that is anything but plain."""
