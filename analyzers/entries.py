@@ -272,6 +272,10 @@ class Entries:
             return range(1 if self.columns.heads and self.columns.heads[0] == b"" else 0, len(self))
         return range(self._first_from(directory + b"/"), self._first_from(directory + b"0"))
 
+    def starting(self, prefix: bytes) -> range:
+        """Indexes of every entry whose path begins with `prefix`, which is not empty and does not end in 0xff."""
+        return range(self._first_from(prefix), self._first_from(prefix[:-1] + bytes((prefix[-1] + 1,))))
+
     def names(self, directory: bytes) -> Iterator[bytes]:
         """First components of what lies below `directory`, some more than once, without a look at all that is deeper."""
         prefix = directory + b"/" if directory else b""

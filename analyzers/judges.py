@@ -12,13 +12,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from analyzers.contents import Weighing
+from analyzers import plugins
+from analyzers.closure import host_fit, start_parts
+from analyzers.contents import DEBUG, SYMBOLS, Weighing
+from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
+from analyzers.needs import find_needs
+from analyzers.node import judge_node
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.python import judge_python
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
@@ -35,13 +42,20 @@ class Judge(NamedTuple):
 
 JUDGES = (
     Judge("start", 4),
-    Judge("layers", 1),
-    Judge("size", 2),
+    Judge("layers", 2),
+    Judge("size", 3),
+    Judge("python", 1),
+    Judge("java", 1),
+    Judge("dotnet", 1),
+    Judge("node", 1),
+    Judge("needs", 1),
+    Judge("parts", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
 _SEVERITIES = tuple(Severity)
 _SHOWN_SYMBOLS = 12
+_SHOWN_PACKAGES = 4_000
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
 _WASTE_FLOOR = 1_000_000
@@ -69,6 +83,12 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    plugged = plugins.Start(start.env, start.cwd, start.user.credentials(dac_override=profile.dac_override), profile)
+    findings.extend(judge_python(rootfs, plugged))
+    findings.extend(java_findings(rootfs, start, config.platform.architecture))
+    findings.extend(dotnet_findings(rootfs, start))
+    findings.extend(judge_node(rootfs, plugged))
+    findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
@@ -80,6 +100,7 @@ def judge_image(
     findings.extend(_waste_findings(size))
     findings.extend(_content_findings(weights.contents))
     findings.extend(_double_findings(weights.doubles))
+    fit = host_fit(start, rootfs)
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -93,6 +114,11 @@ def judge_image(
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
         x86_level=_x86_level(start, rootfs),
+        max_page_size=fit.max_page_size,
+        kernel=fit.kernel,
+        parts=start_parts(start, rootfs),
+        missing=() if start.loaded is None else tuple(dict.fromkeys(name for name, _ in start.loaded.missing)),
+        packages=_packages(layers),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
@@ -211,7 +237,7 @@ def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
     for each in contents:
         if each.size_bytes < _WASTE_FLOOR:
             continue
-        rule = RULES["size." + each.kind]
+        rule = RULES["size.unstripped" if each.kind in (DEBUG, SYMBOLS) else "size." + each.kind]
         text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
         yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
 
@@ -240,11 +266,20 @@ def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSiz
         yield LayerSummary(
             facts.diff_id,
             show(created[index].encode("utf-8", "surrogatepass")) if index < len(created) else "",
-            facts.size_bytes,
+            each.file_bytes,
             each.entries,
             each.wasted_bytes,
             facts.coverage.value,
         )
+
+
+def _packages(layers: Sequence[LayerFacts]) -> dict[str, str]:
+    """What the package databases of all layers say, the uppermost first to speak, at most a few thousand libraries."""
+    found: dict[bytes, bytes] = {}
+    for facts in reversed(layers):
+        for name, package in facts.packages.items():
+            found.setdefault(name, package)
+    return {show(name): show(found[name]) for name in sorted(found)[:_SHOWN_PACKAGES]}
 
 
 def _distribution(rootfs: Rootfs) -> str:

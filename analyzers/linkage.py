@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from analyzers.accounts import Credentials
+from analyzers.builds import built_words, static_remedies
 from analyzers.facts import ElfFacts, Kind, LayerFacts
-from analyzers.finding import Finding, Reason, State, Step, show
+from analyzers.finding import Finding, Outcome, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
 from analyzers.load_causes import Cause, find_file, load_cause, version_key
 from analyzers.loader import LoadResult
+from analyzers.loader.machines import fits
 from analyzers.lookup import STRERROR
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
@@ -130,6 +132,8 @@ def _missing_name(start: Start) -> bytes:
 
 def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     executed = start.execution
+    if start.refusal is not None and start.refusal.why:
+        return Cause(start.cause, start.refusal.why, start.refusal.remedies)
     if start.cause in ("elf.interpreter-absent",) and executed is not None:
         return _interpreter_absent(executed, rootfs, config)
     if start.cause.startswith("load.") and start.loaded is not None:
@@ -154,8 +158,8 @@ def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig
     architecture = config.platform.architecture
     musl_wanted = b"ld-musl" in name
     glibc_wanted = not musl_wanted and (b"/ld-linux" in name or b"/ld64" in name or name.endswith(b"/ld.so.1"))
-    wants = _needs_words(name, facts)
-    remedies = _static_remedies(facts)
+    wants = f"{_needs_words(name, facts)} {built_words(facts)}".strip()
+    remedies = static_remedies(facts)
     if name.startswith(_FOREIGN_PREFIXES):
         return Cause("elf.interpreter-foreign-prefix", wants)
     elsewhere = _elsewhere(rootfs, name)
@@ -195,17 +199,6 @@ def _needs_words(name: bytes, facts: ElfFacts | None) -> str:
         shown.append(show(needed) + (f" ({newest})" if newest else ""))
     more = len(facts.needed) - len(shown)
     return f"{words}, and the libraries {', '.join(shown)}" + (f" and {more} more." if more > 0 else ".")
-
-
-def _static_remedies(facts: ElfFacts | None) -> tuple[str, ...]:
-    if facts is None:
-        return ()
-    if facts.go_build_info:
-        return (
-            "Build with CGO_ENABLED=0: the program is then static.",
-            "Or build with -tags netgo,osusergo where only net and os/user bring in cgo.",
-        )
-    return ("Link it statically (-static, or Rust's *-unknown-linux-musl target).",)
 
 
 def _base_remedies(musl: bool) -> tuple[str, ...]:
@@ -362,10 +355,22 @@ def _library_execution(
     if interp is None:
         return Execution((), unknown="the image has no loader for this library")
     own, loader = rootfs.elf(node), rootfs.elf(interp)
-    if own is not None and loader is not None and (own.machine, own.bits) != (loader.machine, loader.bits):
-        return Execution((), unknown="it is for another machine than the image's loader")
     after = creds._replace(dac_override=creds.uid == 0)
+    if own is not None and loader is not None and not _same_machine(loader, own):
+        if loader.loader is None or loader.loader.family != "glibc":
+            return Execution((), unknown="it is for another machine than the image's loader")
+        # As the loader would see it: a file that is found, and not for it.
+        wrong = Outcome.WRONG_CLASS if own.bits != loader.bits else Outcome.WRONG_MACHINE
+        tried = attempt(
+            rootfs, "path", path, rootfs.resolve(path), wrong, f"it is a {own.bits} bit file for machine {own.machine}"
+        )
+        step = Step("library", show_path(path), show(name), ok=False, attempts=(tried,), layer=tried.layer)
+        return Execution((step,), program=interp, opened_as=name, argv=(name, path), creds=after)
     return Execution((), program=node, opened_as=path, argv=(path,), interp=interp, interp_name=name, creds=after)
+
+
+def _same_machine(loader: ElfFacts, own: ElfFacts) -> bool:
+    return (own.bits, own.little) == (loader.bits, loader.little) and fits(loader, own)
 
 
 def _list_closure(
@@ -376,6 +381,7 @@ def _list_closure(
         error = executed.unknown or executed.crash or STRERROR[executed.error]
         needed: dict[str, str | None] = {show(name): None for name in facts.needed}
         return msgspec.structs.replace(base, verdict=verdict, error=error, needed=needed, tree=executed.steps)
+    given = executed.steps if executed.interp is None else ()  # the loader itself is run, which tells no steps
     result = load_program(rootfs, executed, start.env, start.cwd, profile)
     where = _places(rootfs, result)
     left_open = _left_open(facts, result)
@@ -390,7 +396,7 @@ def _list_closure(
             *(f"{_symbol_words(name, version)} (in {by})" for by, name, version in result.unbound),
             *(f"{_symbol_words(name, version)} (in {by}, when first called)" for by, name, version in result.later),
         ),
-        tree=tuple(step for step in (*result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
+        tree=tuple(step for step in (*given, *result.steps, *result.beyond) if not (left_open and step.action == "symbol")),
     )
 
 

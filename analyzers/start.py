@@ -67,6 +67,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     user: ResolvedUser = ResolvedUser()
     execution: Execution | None = None
     loaded: LoadResult | None = None
+    refusal: Refusal | None = None
+    """Of a first program that runs and gives up."""
     remarks: tuple[Remark, ...] = ()
     """What was found on the way and does not end the start."""
     assumptions: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
     if isinstance(done, Refusal):
         base = _noted(base, done.lines, done.remarks, done.assumptions)
+        base = msgspec.structs.replace(base, refusal=done)
         return _end(base, steps, Stage.STARTED, done.cause, message=done.message or done.lines[0], exit_code=done.exit_code)
     return _execute_next(context, base, steps, done, left)
 

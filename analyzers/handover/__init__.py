@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from analyzers.handover.dotnet import start_dotnet
 from analyzers.handover.env import Env
+from analyzers.handover.java import start_java
+from analyzers.handover.node import run_node
 from analyzers.handover.place import MUSL_STRERROR, STRERROR, Following, Refusal, Remark, Surroundings, applet
+from analyzers.handover.python import run_python
 from analyzers.handover.shell import follow_shell
 from analyzers.handover.wrappers import BUSYBOX_WRAPPERS, WRAPPERS, follow_gosu, follow_wrapper
 from analyzers.kernel import Execution
@@ -55,6 +59,10 @@ PROGRAMS = (
     Program(_names("busybox"), _names("env"), _busybox_env),
     Program(_names("dash bash"), frozenset(), _shell),
     Program(_names("busybox"), _names("sh ash"), _shell),
+    Program(_names("python python3 " + " ".join(f"python3.{minor}" for minor in range(6, 21))), frozenset(), run_python),
+    Program(_names("java"), frozenset(), start_java),
+    Program(_names("dotnet"), frozenset(), start_dotnet),
+    Program(_names("node nodejs"), frozenset(), run_node),
     Program(frozenset(WRAPPERS), frozenset(), follow_wrapper),
     Program(_names("coreutils"), _names("nice nohup timeout stdbuf"), follow_wrapper),
     Program(_names("busybox"), BUSYBOX_WRAPPERS, follow_wrapper),

@@ -64,10 +64,13 @@ class Refusal(NamedTuple):
     culprit: bytes = b""
     """What was wanted and not had, as written."""
     steps: tuple[Step, ...] = ()
+    message: bytes = b""
+    """The line that says it; empty where it is the first."""
+    why: str = ""
+    """What this image adds to the rule's words."""
+    remedies: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
     assumptions: tuple[str, ...] = ()
-    message: bytes = b""
-    """The line that matters, where that is not the first."""
 
 
 class Surroundings(NamedTuple):

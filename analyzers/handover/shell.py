@@ -113,7 +113,9 @@ def _failed(outcome: Failed, found: Survey, lines: tuple[bytes, ...], remarks: t
     said = lines if blame.lines[-1:] == lines[-1:] else (*lines, *blame.lines)
     steps = (*outcome.steps,) or next((each.steps for each in found.missing if each.blame == blame), ())
     by = Step("command", show(blame.culprit), outcome.file, ok=False) if not steps else None
-    return Refusal(said, blame.exit_code, blame.rule, blame.subject, blame.culprit, (by,) if by is not None else steps, remarks)
+    return Refusal(
+        said, blame.exit_code, blame.rule, blame.subject, blame.culprit, (by,) if by is not None else steps, remarks=remarks
+    )
 
 
 def _open_script(

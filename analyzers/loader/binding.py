@@ -39,11 +39,12 @@ class Table:
         "_facts", "_offered", "at_once", "bare_offers", "calls", "copies", "ifuncs", "offers", "plt_names", "settled", "starts",
     )  # fmt: skip
 
-    def __init__(self, facts: SymbolFacts, *, versioned: bool) -> None:
+    def __init__(self, facts: SymbolFacts, *, versioned: bool, got_first: bool = False) -> None:
+        """`got_first`: the machine is MIPS."""
         self._facts = facts
         self._offered: dict[bytes, list[Offered]] | None = None
         imports, flags = wanted_symbols(facts), facts.import_flags
-        strong = [index for index in _look_ups(facts) if not flags[index] & _WEAK]
+        strong = [index for index in _look_ups(facts, got_first=got_first) if not flags[index] & _WEAK]
         self.copies = tuple(imports[index] for index in strong if flags[index] & _COPY)
         """Bound by COPY relocations, which pass over the object itself."""
         strong = [index for index in strong if not flags[index] & _COPY]
@@ -83,11 +84,14 @@ class Table:
         return bare
 
 
-def _look_ups(facts: SymbolFacts) -> list[int]:
-    """Positions of imports as glibc looks them up: data relocations, then DT_JMPREL (dynamic-link.h); then the rest."""
+def _look_ups(facts: SymbolFacts, *, got_first: bool) -> list[int]:
+    """Positions of imports as glibc looks them up: data relocations, then DT_JMPREL (dynamic-link.h); then the rest.
+
+    On MIPS the global GOT, which stands with DT_JMPREL in the facts, comes first (elf_machine_runtime_setup).
+    """
     places, plt = relocated_places(facts), facts.relocation_plt_runs
     imports = range(len(facts.import_flags))
-    met = dict.fromkeys([*places[plt:], *places[:plt]])
+    met = dict.fromkeys(places if got_first else [*places[plt:], *places[:plt]])
     return list(dict.fromkeys([*(place - 1 for place in met if 0 < place <= len(imports)), *imports]))
 
 

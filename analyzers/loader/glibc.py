@@ -7,6 +7,8 @@ missing ends the process; the walk goes on beyond it all the same, to name every
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from analyzers.facts import ElfFacts, Kind, LoaderFacts
@@ -17,7 +19,7 @@ from analyzers.loader.glibc_open import Files
 from analyzers.loader.glibc_search import Search
 from analyzers.loader.glibc_settings import Environment, drop_comments, parse_command, read_environment
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
-from analyzers.loader.machines import EM_386, EM_486, EM_X86_64, machine_of, x86_isa
+from analyzers.loader.machines import EM_386, EM_486, EM_MIPS, EM_MIPS_RS3, EM_X86_64, machine_of, x86_isa
 from analyzers.loader.order import relocation_order
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 from analyzers.loader.search import Origin, split_list
@@ -34,6 +36,7 @@ _LAST_WORDS = {("2.41", "2.36"): b"*** stack smashing detected ***: terminated"}
 _SHOWN_VERSIONS = 8
 _SHOWN_SCOPE = 64
 _PATH_MAX = 4096
+_Kind = TypeVar("_Kind", bound="Loading")
 
 
 def load_glibc(process: Process) -> LoadResult:
@@ -49,16 +52,17 @@ def load_glibc(process: Process) -> LoadResult:
             return _load_command(process, loader, loader.loader, version, settings)
     except Undecided as undecided:
         return LoadResult(family="glibc", version=version, unknown=str(undecided))
-    return _load(Loading(process, program, loader, loader.loader, version, settings))
+    return Loading(process, program, loader, loader.loader, version, settings).start()
 
 
-def _load(loading: Loading) -> LoadResult:
-    try:
-        return loading.run()
-    except Undecided as undecided:
-        return loading.result(unknown=str(undecided))
-    except Crashed as crashed:
-        return loading.result(crash=crashed.signal, wanted=crashed.path)
+def start_loading(process: Process, kind: type[_Kind]) -> _Kind | LoadResult:
+    """A run that is yet to start, for who goes on with the process; the program is mapped by the kernel."""
+    loader = process.rootfs.elf(process.interp)
+    program = process.rootfs.elf(process.program)
+    if loader is None or loader.loader is None or program is None or process.command is not None:
+        return LoadResult(family="glibc", unknown="the loader or the program was not read")
+    version = loader.loader.version or _libc_release(process, loader.loader)
+    return kind(process, program, loader, loader.loader, version, read_environment(process))
 
 
 def _load_command(process: Process, loader: ElfFacts, said: LoaderFacts, version: str, settings: Environment) -> LoadResult:
@@ -110,7 +114,7 @@ def _load_command(process: Process, loader: ElfFacts, said: LoaderFacts, version
     settings = settings._replace(
         options=command.options, preload_argument=command.preload, audit=(*settings.audit, *command.audit)
     )
-    return _load(Loading(named, facts, loader, said, version, settings))
+    return Loading(named, facts, loader, said, version, settings).start()
 
 
 def _libc_release(process: Process, said: LoaderFacts) -> str:
@@ -171,6 +175,15 @@ class Loading:
         """Of what ld.so maps itself: the directory of the path it was given; since 2.42 that of the file."""
         path = self._process.opened_as if self._release < (2, 42) else b"/" + self._process.program.path
         return absolute(self._process, path).rpartition(b"/")[0] or b"/"
+
+    def start(self) -> LoadResult:
+        """`run`, whatever comes in its way."""
+        try:
+            return self.run()
+        except Undecided as undecided:
+            return self.result(unknown=str(undecided))
+        except Crashed as crashed:
+            return self.result(crash=crashed.signal, wanted=crashed.path)
 
     # -- rtld.c dl_main --
 
@@ -318,7 +331,8 @@ class Loading:
             return EMPTY
         versioned = mapped.versioned
         key = ("glibc symbols", node.entry.sha256, versioned)
-        return rootfs.remember(key, lambda: Table(symbols, versioned=versioned))
+        got_first = self._loader.machine in (EM_MIPS, EM_MIPS_RS3)
+        return rootfs.remember(key, lambda: Table(symbols, versioned=versioned, got_first=got_first))
 
     def _relocate(self, order: list[Mapped]) -> LoadResult:
         space = self._space

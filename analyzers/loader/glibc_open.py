@@ -87,7 +87,7 @@ class Files:
             self.other_class = True
             self.errno = "ENOENT"
             return None, tried(Outcome.WRONG_CLASS, f"it is a {facts.bits} bit file")
-        if not fits(self._loader, facts):
+        if not self._same_order(facts) or not fits(self._loader, facts):
             self.errno = "ENOENT"
             return None, tried(Outcome.WRONG_MACHINE, f"it is for machine {facts.machine}")
         if not self._kernel_fits(facts):
@@ -117,19 +117,11 @@ class Files:
         return None if not text else (Outcome.UNUSABLE, text, "")
 
     def _bad_header(self, facts: ElfFacts) -> bytes:
-        ident = facts.ident
-        if ident[4] != (2 if self._loader.bits == 64 else 1):
+        if facts.ident[4] != (2 if self._loader.bits == 64 else 1):
             return b""
-        if ident[5] != (1 if self._loader.little else 2):
-            return b"ELF file data encoding not " + (b"little-endian" if self._loader.little else b"big-endian")
-        if ident[6] != 1:
-            return b"ELF file version ident does not match current one"
-        if ident[7] not in {0, _GNU_OSABI, self._machine.extra_osabi}:
-            return b"ELF file OS ABI invalid"
-        if not self._abi_version_fits(ident[7], ident[8]):
-            return b"ELF file ABI version invalid"
-        if any(ident[9:16]):
-            return b"nonzero padding in e_ident"
+        text = self._bad_ident(facts.ident)
+        if text:
+            return text if self._looks_fitting(facts) else b""
         if facts.version != 1:
             return b"ELF file version does not match current one"
         if not fits(self._loader, facts):
@@ -141,6 +133,28 @@ class Files:
         if facts.phoff + facts.phnum * facts.phentsize > facts.file_size:
             return b"cannot read file data"
         return b""
+
+    def _bad_ident(self, ident: bytes) -> bytes:
+        if ident[5] != (1 if self._loader.little else 2):
+            return b"ELF file data encoding not " + (b"little-endian" if self._loader.little else b"big-endian")
+        if ident[6] != 1:
+            return b"ELF file version ident does not match current one"
+        if ident[7] not in {0, _GNU_OSABI, self._machine.extra_osabi}:
+            return b"ELF file OS ABI invalid"
+        if not self._abi_version_fits(ident[7], ident[8]):
+            return b"ELF file ABI version invalid"
+        return b"nonzero padding in e_ident" if any(ident[9:16]) else b""
+
+    def _same_order(self, facts: ElfFacts) -> bool:
+        return facts.ident[5] == (1 if self._loader.little else 2)
+
+    def _looks_fitting(self, facts: ElfFacts) -> bool:
+        """Whether the file is for this machine as far as this machine can read it: a library of another machine is passed over
+        even where its byte order or its OS ABI is not ours (seen on Debian's loaders of 2.31 to 2.41).
+        """
+        if facts.little == self._loader.little:
+            return fits(self._loader, facts)
+        return self._loader.machine == int.from_bytes(facts.machine.to_bytes(2, "little"), "big")
 
     def _abi_version_fits(self, osabi: int, version: int) -> bool:
         if self._loader.machine == 8 and osabi == 0:

@@ -104,6 +104,14 @@ SEARCH = (
         items=lambda: {"x": prog(LIB, runpath="/a:/b"), "a/libv.so": file(other_machine()), "b/libv.so": v()},
     ),
     Case(
+        id="t53_another_machine_is_passed_over_whatever_its_marks",
+        items=lambda: {
+            "x": prog(LIB, runpath="/a:/b"),
+            "a/libv.so": file(changed(changed(other_machine(), 5, 2), 7, 9)),
+            "b/libv.so": v(),
+        },
+    ),
+    Case(
         id="t53_another_class_is_passed_over",
         items=lambda: {"x": prog(LIB, runpath="/a:/b"), "a/libv.so": file(changed(v().content, 4, 1)), "b/libv.so": v()},
     ),

@@ -12,7 +12,7 @@ import msgspec
 from analyzers.elf import read_elf
 from analyzers.entries import Entries
 from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, SymbolFacts, Unread
-from analyzers.readers import wants_script
+from analyzers.readers import wants_script, wants_small_text
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -132,7 +132,7 @@ def layer(
         base = path.rpartition(b"/")[2]
         if item.kind != Kind.FILE:
             continue
-        if base in _TEXTS or base.endswith((b".conf", b".path")):
+        if base in _TEXTS or base.endswith((b".conf", b".path")) or wants_small_text(path, item.content):
             texts[path] = item.content
         if item.content.startswith(b"#!"):
             heads[path] = item.content[:256]

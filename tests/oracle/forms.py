@@ -133,6 +133,15 @@ def foreign_objects_with_loader(system: System, others: Mapping[str, System], se
     return Change(items)
 
 
+def other_machine(system: System, others: Mapping[str, System], seed: random.Random) -> Change:
+    """Libraries of another machine in the place of this one's, and again at places that are looked into before."""
+    other = next(iter(others.values()))
+    change = _replaced(system, other, seed, 2 * _SHARE)
+    theirs = other.libraries()
+    local = {f"{LOCAL}/{name}": _copy(other, theirs[name]) for name in chosen(seed, list(theirs), 2 * _SHARE)}
+    return Change({**change.items, **local})
+
+
 FORMS: dict[str, Form] = {
     "whole": whole,
     "libraries lost": libraries_lost,
@@ -146,9 +155,21 @@ FORMS: dict[str, Form] = {
     "libraries of the other libc's system": foreign_libraries,
     "programs of the other libc's system": foreign_objects,
     "programs of the other libc's system, with a loader": foreign_objects_with_loader,
+    "libraries of another machine": other_machine,
 }
+FOREIGN_FORMS = (
+    "whole",
+    "libraries lost",
+    "no cache",
+    "stale cache",
+    "fresh cache",
+    "run paths rewritten",
+    "libraries of another machine",
+)
+"""Those in which a system of another architecture is asked."""
 DEBIAN_ONLY = frozenset(
     {
+        "libraries of another machine",
         "fresh cache",
         "no cache",
         "libraries of the other release",

@@ -24,7 +24,8 @@ from analyzers.wire import pack, unpack
 from tests.make.alpine_disk import unpack_alpine
 from tests.make.elves import CACHE, ToolAbsent
 from tests.make.layers import Item, tar_of
-from tests.make.synthetic import EXIT_42
+from tests.oracle.architectures import AMD64, ARCHITECTURES, Architecture, run_on
+from tests.oracle.inside import Job
 
 DEBIANS = ("bookworm", "trixie")
 ALPINE = "alpine"
@@ -32,7 +33,7 @@ LDCONFIG = "/sbin/ldconfig"
 _CHUNK = 1 << 18
 _PT_LOAD = 1
 _DF_1_PIE = 0x08000000
-_LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib", "lib")
+_LIBRARY_FOLDERS = ("usr/lib/{}", "lib/{}", "usr/lib", "lib")
 
 
 class Change(NamedTuple):
@@ -68,8 +69,9 @@ Listed = dict[str, Libraries]
 class System:
     """A root on disk and the layers that make it."""
 
-    def __init__(self, folder: Path, layers: Sequence[LayerFacts]) -> None:
+    def __init__(self, folder: Path, layers: Sequence[LayerFacts], architecture: Architecture = AMD64) -> None:
         self.folder = folder
+        self.architecture = architecture
         self.layers = tuple(layers)
         self.rootfs = Rootfs(layers)
 
@@ -85,9 +87,10 @@ class System:
     def libraries(self) -> dict[str, str]:
         """Where the libraries of the usual directories lie by the names they are asked for, ld.so and the C library left out."""
         found: dict[str, str] = {}
+        folders = {folder.format(self.architecture.multiarch) for folder in _LIBRARY_FOLDERS}
         for node, facts in self.elves():
             folder = os.fsdecode(node.path.rpartition(b"/")[0])
-            if facts.soname is None or facts.loader is not None or facts.libc_version or folder not in _LIBRARY_FOLDERS:
+            if facts.soname is None or facts.loader is not None or facts.libc_version or folder not in folders:
                 continue
             place = f"{folder}/{os.fsdecode(facts.soname)}"
             if self.rootfs.resolve(f"/{place}".encode()).node is not None:
@@ -125,10 +128,8 @@ class System:
                 lay_over(folder, tar_of(change.items))
                 layers.append(read_layer(tar))
             if change.fresh_cache:
-                subprocess.run([LDCONFIG, "-X", "-r", str(folder)], check=True, capture_output=True, timeout=120)
-                cache = Item(Kind.FILE, (folder / "etc/ld.so.cache").read_bytes(), 0o644)
-                layers.append(read_layer(tar_of({"etc/ld.so.cache": cache})))
-            yield System(folder, layers)
+                layers.append(write_cache(folder, self.architecture))
+            yield System(folder, layers, self.architecture)
 
     def stop_at_entries(self, elves: Sequence[Elf]) -> None:
         """Replaces the first instructions of these programs by exit_group(42) (O1); hard links stay one file."""
@@ -140,6 +141,7 @@ class System:
         for node, facts in elves:
             path = self.folder / os.fsdecode(node.path)
             at = _entry_offset(facts)
+            stop = self.architecture.stop_thumb if facts.entry & 1 and self.architecture.stop_thumb else self.architecture.stop
             paths = names.pop(path.stat().st_ino, [])
             if at is None or not paths:
                 continue
@@ -149,8 +151,8 @@ class System:
             os.chown(stopped, info.st_uid, info.st_gid)
             stopped.chmod(info.st_mode & 0o7777)
             with stopped.open("r+b") as file:
-                file.seek(at)
-                file.write(EXIT_42)
+                file.seek(at & ~1 if stop is self.architecture.stop_thumb else at)
+                file.write(stop)
             for each_path in paths:
                 each_path.unlink()
                 os.link(stopped, each_path)
@@ -195,6 +197,19 @@ def lay_over(folder: Path, tar: bytes) -> None:
     subprocess.run(command, input=tar, check=True, timeout=120)
 
 
+def write_cache(folder: Path, architecture: Architecture) -> LayerFacts:
+    """ld.so.cache as ldconfig writes it: the machine's own, or that of a root for another one. The layer with it."""
+    if architecture is AMD64:
+        subprocess.run([LDCONFIG, "-X", "-r", str(folder)], check=True, capture_output=True, timeout=120)
+    else:
+        (folder / "etc/ld.so.cache").unlink(missing_ok=True)
+        path = LDCONFIG.encode()
+        (ended,) = run_on(architecture, folder, [Job(path, (path, b"-X"))])
+        assert ended.code == 0, ended
+    cache = Item(Kind.FILE, (folder / "etc/ld.so.cache").read_bytes(), 0o644)
+    return read_layer(tar_of({"etc/ld.so.cache": cache}))
+
+
 def whole(name: str, folder: Path) -> System:
     """A system unpacked into an empty folder; ToolAbsent where it is not to be had."""
     folder.mkdir(mode=0o755)
@@ -207,12 +222,17 @@ def whole(name: str, folder: Path) -> System:
     else:
         tar = CACHE / f"roots/{name}.tar"
         if not tar.exists():
-            raise ToolAbsent(f"no {tar.name} in .cache/roots: run tests/setup/roots.sh")
+            script = "foreign.sh" if name in ARCHITECTURES else "roots.sh"
+            raise ToolAbsent(f"no {tar.name} in .cache/roots: run tests/setup/{script}")
         command = ["tar", "-x", "-p", "--same-owner", "--xattrs", "--xattrs-include=*", "-f", str(tar), "-C", str(folder)]
         subprocess.run(command, check=True, timeout=300)
         facts = read_layer(tar)
     (folder / "proc").mkdir(exist_ok=True)
-    return System(folder, [facts])
+    if name not in ARCHITECTURES:
+        return System(folder, [facts])
+    # Unpacked only, never set up: its cache is written here.
+    architecture = ARCHITECTURES[name]
+    return System(folder, [facts, write_cache(folder, architecture)], architecture)
 
 
 def chosen(random_: random.Random, items: Sequence[str], share: float) -> list[str]:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes whole Debian systems as archives in .cache/roots, for the tests that hold our loaders to the systems' own: a stable one
-# with large programs, and a smaller one of the suite after it. Their package indexes come from the mirror that this machine's
+# with large programs, and smaller ones of the suite after it and of testing, as it is when the archive is made. Their package indexes come from the mirror that this machine's
 # apt already uses. Alpine needs nothing here: it comes with a Python package.
 set -eu
 cache=.cache/roots
@@ -15,10 +15,10 @@ make_root() {
     fi
     [ -n "$mirror" ] || { echo "no Debian mirror configured: tests of a whole $1 will be skipped" >&2; return 0; }
     mkdir -p "$cache"
-    # Java's scripts put links beside its manual pages and fail where that folder is missing. No PostgreSQL cluster is wanted, and
+    # A mirror that lags behind testing serves as well. Java's scripts put links beside its manual pages and fail where that folder is missing. No PostgreSQL cluster is wanted, and
     # no byte-compiled Python, which would take longer than all else.
     mmdebstrap --quiet --mode=root --format=tar --variant=minbase --include="$2" \
-        --aptopt='Acquire::GzipIndexes "true"' --dpkgopt='force-unsafe-io' --dpkgopt='force-confold' \
+        --aptopt='Acquire::GzipIndexes "true"' --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='force-unsafe-io' --dpkgopt='force-confold' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/include/*' --dpkgopt='path-exclude=/usr/lib/*.a' --dpkgopt='path-exclude=*/bitcode/*' \
         --essential-hook='mkdir -p "$1/usr/share/man/man1" "$1/etc/postgresql-common" "$1/usr/share/python3/bcep"' \
@@ -30,7 +30,7 @@ make_root() {
 }
 
 # Both at once: what takes time is unpacking and the packages' own scripts, on one processor each.
-make_root trixie git,python3-numpy &
+{ make_root trixie git,python3-numpy; make_root forky git,python3-minimal,curl; } &
 small=$!
 make_root bookworm git,python3-scipy,default-jre-headless,postgresql,imagemagick
 wait "$small"
