@@ -70,6 +70,9 @@ def first_state(place: Surroundings, script: Script) -> State:
             variables[name] = Variable(value, True)
     variables[b"HOSTNAME"] = Variable(Gap.ONE, True)  # the engine's own choice
     state = State(variables, script.positional, place.cwd)
+    for name in variables:
+        if name.startswith(b"BASH_FUNC_") and name.endswith(b"%%"):
+            state.functions[name[10:-2]] = None
     for option in script.options:
         if option.endswith(b"e"):
             state.errexit = option.startswith(b"-")

@@ -4,7 +4,7 @@
 set -eu
 cache=.cache/entrypoints
 [ ! -e "$cache" ] || exit 0
-command -v apt-get >/dev/null || { echo "no apt: tests of real entrypoints will be skipped" >&2; exit 0; }
+{ command -v apt-get && command -v npm; } >/dev/null || { echo "no apt or no npm: tests of real entrypoints will be skipped" >&2; exit 0; }
 new=$(mktemp -d)
 trap 'rm -rf "$new"' EXIT
 chmod 755 "$new"
