@@ -11,6 +11,7 @@ from analyzers.shell.commands import Speaker, absolute
 from analyzers.shell.conditions import Truth
 from analyzers.shell.expansion import Expander
 from analyzers.shell.outcomes import Break, Ended, Failed, GaveUp, Lost, Missing, NotQuiet, Over, Return
+from analyzers.shell.parser import Parser
 from analyzers.shell.state import ANYWHERE, Blame, Field, Gap, State, Value, Variable
 from analyzers.shell.tree import (
     AndOr,
@@ -18,26 +19,58 @@ from analyzers.shell.tree import (
     Dialect,
     Redirect,
 )
+from analyzers.shell.words import Unparsable
 
-MAX_STEPS = 6_000
+MAX_STEPS = 2_000
 """Commands looked at in all walks through one script."""
 MAX_NESTING = 45
 """Commands within commands, functions and sourced files included."""
 MAX_ROUNDS = 100
-_ASH_BASH = frozenset((Dialect.BASH, Dialect.ASH))
 _BASH_VARIES = frozenset(
     b"RANDOM SECONDS BASHPID BASH_VERSION BASH_VERSINFO HOSTTYPE OSTYPE MACHTYPE BASH_SOURCE EPOCHSECONDS LINENO FUNCNAME "
     b"PIPESTATUS BASH_REMATCH SHLVL BASH".split()
 )
 
 
+class Reading:
+    """A text whose commands are parsed as far as anybody asked."""
+
+    def __init__(self, text: bytes, dialect: Dialect, line: int) -> None:
+        self._commands: list[Commands] = []
+        self._rest = Parser(text, dialect, line=line).scripts()
+        self._broken: Unparsable | None = None
+
+    def at(self, index: int) -> Commands | None:
+        """The complete command with this number; None behind the last. Raises Unparsable."""
+        if index == len(self._commands):
+            if self._broken is not None:
+                raise self._broken
+            try:
+                following = next(self._rest, None)
+            except Unparsable as error:
+                self._broken = error
+                raise
+            if following is None:
+                return None
+            self._commands.append(following)
+        return self._commands[index]
+
+
 class Budget:
     """How much may still be looked at."""
 
-    __slots__ = ("steps",)
+    __slots__ = ("_read", "steps")
 
     def __init__(self) -> None:
         self.steps = MAX_STEPS
+        self._read: dict[tuple[bytes, Dialect, int], Reading] = {}
+
+    def read(self, text: bytes, dialect: Dialect, line: int) -> Reading:
+        """A text as it is parsed, once for all walks."""
+        key = (text, dialect, line)
+        if key not in self._read:
+            self._read[key] = Reading(text, dialect, line)
+        return self._read[key]
 
 
 class Core:
@@ -281,7 +314,8 @@ class Core:
         found = self.place.rootfs.resolve(directory, cwd=state.cwd, creds=self.creds)
         if found.node is None or found.node.entry.kind != Kind.DIRECTORY:
             return None if found.unknown else ()
-        return self.place.rootfs.names(found.node.path)
+        path = found.node.path
+        return self.place.rootfs.remember(("names", path), lambda: self.place.rootfs.names(path))
 
     def ask_file(self, operator: bytes, path: bytes) -> Truth:
         """A test of a file."""

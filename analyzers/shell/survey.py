@@ -68,6 +68,7 @@ def first_state(place: Surroundings, script: Script) -> State:
         name, equals, value = item.partition(b"=")
         if equals:
             variables[name] = Variable(value, True)
+    variables[b"OPTIND"] = Variable(b"1")
     variables[b"HOSTNAME"] = Variable(Gap.ONE, True)  # the engine's own choice
     state = State(variables, script.positional, place.cwd)
     for name in variables:
