@@ -18,6 +18,7 @@ from analyzers.contents import DEBUG, SYMBOLS, Weighing
 from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.health import health_findings
 from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
@@ -90,6 +91,7 @@ def judge_image(
     findings.extend(judge_node(rootfs, plugged))
     findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
+    findings.extend(health_findings(rootfs, config, profile, overrides))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
