@@ -124,7 +124,9 @@ def _leave(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     levels = _number(fields[1]) if len(fields) > 1 else 1
     if levels is None or not levels:
         raise walk.lost("how many loops it leaves cannot be foretold")
-    raise (Break if fields[0] == b"break" else Continue)(levels)
+    if not walk.loops:
+        return 0  # outside of a loop it does nothing, here and there with a complaint
+    raise (Break if fields[0] == b"break" else Continue)(min(levels, walk.loops))
 
 
 def _set(walk: Walk, fields: list[Field], command: Simple) -> int | None:

@@ -106,6 +106,8 @@ class Core:
         self._children = min(level, 1)
         """In a process of its own."""
         self._silent = 0
+        self.loops = 0
+        """Loops around the command that is followed."""
         self._tested = 0
         self._nesting = 0
         self._depth = 0

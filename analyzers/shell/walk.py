@@ -207,11 +207,14 @@ class Walk(Launching):
         return DoubleTest(self, command.items).result()
 
     def _once(self, body: Commands) -> int | None:
+        self.loops += 1
         try:
             return self.run(body)
         except Continue as way:
             if way.levels > 1:
                 raise Continue(way.levels - 1) from None
+        finally:
+            self.loops -= 1
         return self.state.status
 
     def _loop(self, command: Loop) -> int | None:

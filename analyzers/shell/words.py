@@ -13,6 +13,8 @@ from analyzers.shell.tree import Arithmetic, Commands, Dialect, Literal, Opaque,
 
 MAX_DEPTH = 40
 """Constructs within each other; real scripts have a dozen."""
+MAX_ARITHMETIC = 4096
+"""Bytes of one piece of arithmetic."""
 META = frozenset(b" \t\n;&|<>()")
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _PARAMETER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?$!-]")
@@ -226,7 +228,8 @@ class WordReader:
     def arithmetic_end(self, at: int) -> int:
         """Where the `))` stands that ends arithmetic begun before `at`; -1 where it is none."""
         depth = 0
-        while at < len(self.text):
+        stop = min(len(self.text), at + MAX_ARITHMETIC)
+        while at < stop:
             char = self.text[at]
             if char == 0x28:
                 depth += 1
