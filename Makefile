@@ -26,6 +26,7 @@ setup-tests: .venv/installed-dev
 	@tests/setup/plugins.sh $(BIN)/python
 	@tests/setup/foreign.sh
 	@tests/setup/dotnet.sh $(BIN)/python
+	@tests/setup/entrypoints.sh $(BIN)/python
 	@tests/setup/image.sh $(BIN)/python
 	@tests/setup/dive.sh $(BIN)/python
 

@@ -19,6 +19,7 @@ from analyzers.dotnet import dotnet_findings
 from analyzers.driver import judge_driver
 from analyzers.facts import Coverage, LayerFacts, Verified
 from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.health import health_findings
 from analyzers.java import java_findings
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
@@ -100,6 +101,7 @@ def judge_image(
     findings.extend(judge_driver(rootfs))
     findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
+    findings.extend(health_findings(rootfs, config, profile, overrides))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

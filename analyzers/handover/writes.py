@@ -24,8 +24,12 @@ class Writes:
 
     def near(self, directory: bytes) -> bool:
         """Whether something may have been written in a directory."""
+        return self.anywhere or self.named_near(directory)
+
+    def named_near(self, directory: bytes) -> bool:
+        """Whether something is known to have been written in a directory."""
         start = directory.rstrip(b"/") + b"/"
-        return self.may_hold(directory) or any(each.startswith(start) for each in self.paths)
+        return self.names(directory) or any(each.startswith(start) for each in self.paths)
 
     def __or__(self, other: Writes) -> Writes:
         return Writes(self.paths | other.paths, anywhere=self.anywhere or other.anywhere)

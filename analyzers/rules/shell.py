@@ -116,6 +116,14 @@ TABLE = (
         "failures 47",
     ),
     Rule(
+        "health.fails",
+        _L,
+        "HEALTHCHECK's command cannot be run",
+        "It fails before it can ask how the program does, so that the container is called unhealthy.",
+        "Mend the command, or check with what the image has.",
+        "failures 47",
+    ),
+    Rule(
         "health.shell-absent",
         _L,
         "HEALTHCHECK wants a shell that is not in the image",

@@ -124,7 +124,9 @@ def _leave(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     levels = _number(fields[1]) if len(fields) > 1 else 1
     if levels is None or not levels:
         raise walk.lost("how many loops it leaves cannot be foretold")
-    raise (Break if fields[0] == b"break" else Continue)(levels)
+    if not walk.loops:
+        return 0  # outside of a loop it does nothing, here and there with a complaint
+    raise (Break if fields[0] == b"break" else Continue)(min(levels, walk.loops))
 
 
 def _set(walk: Walk, fields: list[Field], command: Simple) -> int | None:
@@ -177,6 +179,7 @@ def _declare(walk: Walk, fields: list[Field], command: Simple) -> int | None:
     local = name in (b"local", b"declare", b"typeset") and bool(walk.locals)
     removes = False
     options = b""
+    functions = False
     for word in command.words[1:]:
         if isinstance(word, Assignment):
             _make_local(walk, word.name, local)
@@ -188,6 +191,7 @@ def _declare(walk: Walk, fields: list[Field], command: Simple) -> int | None:
         if text.startswith(b"-") and isinstance(first, Literal) and not first.quoted:
             options += text[1:]
             exports = exports or (b"x" in text and name != b"readonly")
+            functions = functions or b"f" in text
             removes = removes or (exports and b"n" in text)
             continue
         variable, equals, rest = text.partition(b"=")
@@ -202,6 +206,10 @@ def _declare(walk: Walk, fields: list[Field], command: Simple) -> int | None:
         for field in walk.expander.fields((word,)):
             if not isinstance(field, bytes):
                 raise walk.lost("what is declared cannot be foretold")
+            if functions:
+                # bash hands functions on in variables of such names.
+                walk.state.put(b"BASH_FUNC_" + field + b"%%", b"() {", exported=exports)
+                continue
             variable, equals, rest = field.partition(b"=")
             _make_local(walk, variable, local)
             if equals:

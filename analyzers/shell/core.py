@@ -12,6 +12,7 @@ from analyzers.shell.commands import Speaker, absolute
 from analyzers.shell.conditions import Truth
 from analyzers.shell.expansion import Expander
 from analyzers.shell.outcomes import Break, Ended, Failed, GaveUp, Lost, Missing, NotQuiet, Over, Return
+from analyzers.shell.parser import Parser
 from analyzers.shell.state import Blame, Field, Gap, State, Value, Variable
 from analyzers.shell.tree import (
     AndOr,
@@ -19,26 +20,58 @@ from analyzers.shell.tree import (
     Dialect,
     Redirect,
 )
+from analyzers.shell.words import Unparsable
 
-MAX_STEPS = 6_000
+MAX_STEPS = 2_000
 """Commands looked at in all walks through one script."""
 MAX_NESTING = 45
 """Commands within commands, functions and sourced files included."""
 MAX_ROUNDS = 100
-_ASH_BASH = frozenset((Dialect.BASH, Dialect.ASH))
 _BASH_VARIES = frozenset(
     b"RANDOM SECONDS BASHPID BASH_VERSION BASH_VERSINFO HOSTTYPE OSTYPE MACHTYPE BASH_SOURCE EPOCHSECONDS LINENO FUNCNAME "
     b"PIPESTATUS BASH_REMATCH SHLVL BASH".split()
 )
 
 
+class Reading:
+    """A text whose commands are parsed as far as anybody asked."""
+
+    def __init__(self, text: bytes, dialect: Dialect, line: int) -> None:
+        self._commands: list[Commands] = []
+        self._rest = Parser(text, dialect, line=line).scripts()
+        self._broken: Unparsable | None = None
+
+    def at(self, index: int) -> Commands | None:
+        """The complete command with this number; None behind the last. Raises Unparsable."""
+        if index == len(self._commands):
+            if self._broken is not None:
+                raise self._broken
+            try:
+                following = next(self._rest, None)
+            except Unparsable as error:
+                self._broken = error
+                raise
+            if following is None:
+                return None
+            self._commands.append(following)
+        return self._commands[index]
+
+
 class Budget:
     """How much may still be looked at."""
 
-    __slots__ = ("steps",)
+    __slots__ = ("_read", "steps")
 
     def __init__(self) -> None:
         self.steps = MAX_STEPS
+        self._read: dict[tuple[bytes, Dialect, int], Reading] = {}
+
+    def read(self, text: bytes, dialect: Dialect, line: int) -> Reading:
+        """A text as it is parsed, once for all walks."""
+        key = (text, dialect, line)
+        if key not in self._read:
+            self._read[key] = Reading(text, dialect, line)
+        return self._read[key]
 
 
 class Core:
@@ -74,6 +107,8 @@ class Core:
         self._children = min(level, 1)
         """In a process of its own."""
         self._silent = 0
+        self.loops = 0
+        """Loops around the command that is followed."""
         self._tested = 0
         self._nesting = 0
         self._depth = 0
@@ -277,12 +312,13 @@ class Core:
     def listing(self, directory: bytes) -> tuple[bytes, ...] | None:
         """Names in a directory of the image; None where something may have been written there."""
         state = self.state
-        if state.cwd is None or state.writes.near(absolute(directory, state.cwd)):
+        if state.cwd is None or state.writes.named_near(absolute(directory, state.cwd)):
             return None
         found = self.place.rootfs.resolve(directory, cwd=state.cwd, creds=self.creds)
         if found.node is None or found.node.entry.kind != Kind.DIRECTORY:
             return None if found.unknown else ()
-        return self.place.rootfs.names(found.node.path)
+        path = found.node.path
+        return self.place.rootfs.remember(("names", path), lambda: self.place.rootfs.names(path))
 
     def ask_file(self, operator: bytes, path: bytes) -> Truth:
         """A test of a file."""

@@ -89,6 +89,8 @@ class Parser(WordReader):
         self.skip_blanks()
         if self.at >= len(self.text) or self.text[self.at] not in META and not self._descriptor():
             return b""
+        if self.bash and self.text[self.at : self.at + 2] in (b"<(", b">("):
+            return b""  # a word: what a process writes or reads
         for operator in _OPERATORS:
             if self.text.startswith(operator, self.at) and (operator not in _BASH_ONLY or self.dialect is not Dialect.DASH):
                 return operator
@@ -194,6 +196,8 @@ class Parser(WordReader):
         line = self._line_here()
         negated = False
         while self._reserved(b"!"):
+            if negated and not self.bash:
+                raise self.fail("! is not expected here")
             negated = not negated
         if self.bash and self._reserved(b"time"):
             self._reserved(b"-p")
@@ -363,11 +367,11 @@ class Parser(WordReader):
             operator = self._operator()
             if operator == b"\n":
                 self._skip_lines()
+            elif items and isinstance(items[-1], tuple) and unquoted(items[-1]) == b"=~":
+                items.append(self._expression())
             elif operator:
                 self.at += len(operator)
                 items.append(operator)
-            elif items and isinstance(items[-1], tuple) and unquoted(items[-1]) == b"=~":
-                items.append(self._expression())
             else:
                 word = self.word()
                 if not word:

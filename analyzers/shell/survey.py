@@ -68,8 +68,12 @@ def first_state(place: Surroundings, script: Script) -> State:
         name, equals, value = item.partition(b"=")
         if equals:
             variables[name] = Variable(value, True)
+    variables[b"OPTIND"] = Variable(b"1")
     variables[b"HOSTNAME"] = Variable(Gap.ONE, True)  # the engine's own choice
     state = State(variables, script.positional, place.cwd)
+    for name in variables:
+        if name.startswith(b"BASH_FUNC_") and name.endswith(b"%%"):
+            state.functions[name[10:-2]] = None
     for option in script.options:
         if option.endswith(b"e"):
             state.errexit = option.startswith(b"-")

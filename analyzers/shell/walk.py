@@ -6,16 +6,15 @@ otherwise the whole walk is made once for every way (`survey`). What is not unde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from analyzers.shell import builtins
 from analyzers.shell.conditions import Truth
-from analyzers.shell.core import MAX_ROUNDS, silenced
+from analyzers.shell.core import MAX_ROUNDS, Reading, silenced
 from analyzers.shell.double_test import DoubleTest
 from analyzers.shell.launching import Launching
 from analyzers.shell.names import BUILTINS
 from analyzers.shell.outcomes import Break, Continue, Over, Return, Stays
-from analyzers.shell.parser import Parser
 from analyzers.shell.patterns import compiled, matches
 from analyzers.shell.state import Field, Gap, Variable
 from analyzers.shell.tree import (
@@ -47,21 +46,23 @@ class Walk(Launching):
     def run_text(self, text: bytes, file: str | None = None) -> int | None:
         """All commands of a text. Raises Over and the other ways out."""
         outer, self._file = self._file, file or self._file
-        commands = Parser(text, self.dialect, line=self.line if file is None else 1).scripts()
+        reading = self.budget.read(text, self.dialect, self.line if file is None else 1)
+        index = 0
         self._depth += 1
         if self._depth > 8:
             raise self.lost("files are nested too deeply")
         try:
-            while (following := self._next(commands)) is not None:
+            while (following := self._next(reading, index)) is not None:
+                index += 1
                 self.run(following)
         finally:
             self._depth -= 1
         self._file = outer
         return self.state.status
 
-    def _next(self, commands: Iterator[Commands]) -> Commands | None:
+    def _next(self, reading: Reading, index: int) -> Commands | None:
         try:
-            return next(commands, None)
+            return reading.at(index)
         except Unparsable as error:
             self.line = error.line
             raise self.lost(error.why) from None
@@ -206,11 +207,14 @@ class Walk(Launching):
         return DoubleTest(self, command.items).result()
 
     def _once(self, body: Commands) -> int | None:
+        self.loops += 1
         try:
             return self.run(body)
         except Continue as way:
             if way.levels > 1:
                 raise Continue(way.levels - 1) from None
+        finally:
+            self.loops -= 1
         return self.state.status
 
     def _loop(self, command: Loop) -> int | None:

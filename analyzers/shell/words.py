@@ -13,6 +13,8 @@ from analyzers.shell.tree import Arithmetic, Commands, Dialect, Literal, Opaque,
 
 MAX_DEPTH = 40
 """Constructs within each other; real scripts have a dozen."""
+MAX_ARITHMETIC = 4096
+"""Bytes of one piece of arithmetic."""
 META = frozenset(b" \t\n;&|<>()")
 _NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _PARAMETER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?$!-]")
@@ -226,7 +228,8 @@ class WordReader:
     def arithmetic_end(self, at: int) -> int:
         """Where the `))` stands that ends arithmetic begun before `at`; -1 where it is none."""
         depth = 0
-        while at < len(self.text):
+        stop = min(len(self.text), at + MAX_ARITHMETIC)
+        while at < stop:
             char = self.text[at]
             if char == 0x28:
                 depth += 1
@@ -252,8 +255,7 @@ class WordReader:
             self.at += 1
         match = _PARAMETER.match(text, self.at)
         if match is None:
-            self.at = start
-            raise self.fail("a parameter expansion that is not understood")
+            return self._bad_substitution(start, quoted)
         name, index = match[0], b""
         self.at = match.end()
         if self.bash and text[self.at : self.at + 1] == b"[":
@@ -270,7 +272,7 @@ class WordReader:
         else:
             found = _OPERATOR.match(text, self.at)
             if found is None or length:
-                raise self.fail("a parameter expansion that is not understood")
+                return self._bad_substitution(start, quoted)
             operator = found[0]
             self.at = found.end()
             # Patterns are quoted on their own, whatever stands around (POSIX 2.6.2).
@@ -280,6 +282,14 @@ class WordReader:
         if indirect:
             return Parameter(name, b"!", word, quoted, index)
         return Parameter(name, operator, word, quoted, index)
+
+    def _bad_substitution(self, start: int, quoted: bool) -> Part:
+        """What only an error message would come of, if it were ever expanded."""
+        self.at = start + 2
+        for _ in self._parts(0x7D, quoted=quoted, raw_quotes=quoted):
+            pass
+        self.leave()
+        return Opaque(quoted)
 
     def _escaped(self) -> bytes:
         """`$'...'`, up to the first octal, hexadecimal or control escape that is anything but plain."""

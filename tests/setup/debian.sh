@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages the tests need, when root and when something is missing.
 set -eu
-packages="binutils busybox-static chromium containerd docker-registry e2fsprogs g++ gcc golang-go iptables libc6-dev libcap2-bin libtree mmdebstrap musl musl-tools openjdk-17-jdk-headless patchelf pax-utils php8.2-cli php8.2-zip prometheus prometheus-alertmanager rpm ruby runc rustc skopeo"
+packages="binutils busybox-static catatonit chromium containerd docker-registry dumb-init e2fsprogs g++ gcc golang-go gosu iptables libc6-dev libcap2-bin libtree mmdebstrap musl musl-tools openjdk-17-jdk-headless patchelf pax-utils php8.2-cli php8.2-zip prometheus prometheus-alertmanager rpm ruby runc rustc skopeo tini"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
