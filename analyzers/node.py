@@ -13,7 +13,7 @@ from typing import NamedTuple
 from analyzers.facts import Kind
 from analyzers.finding import Finding, Severity, Step, show
 from analyzers.lookup import variable
-from analyzers.plugins import Cause, Host, Start
+from analyzers.plugins import Cause, Host, Start, more_like_these
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
 from analyzers.trail import show_path
@@ -113,7 +113,8 @@ def judge_node(rootfs: Rootfs, start: Start) -> Iterator[Finding]:
     packages: dict[tuple[bytes, str], list[Trouble]] = {}
     for trouble in Addons(rootfs, programs, start).troubles() if programs else ():
         packages.setdefault((trouble.addon.name, trouble.rule), []).append(trouble)
-    for (name, rule_id), troubles in sorted(packages.items())[:_SHOWN_PACKAGES]:
+    found = sorted(packages.items())
+    for (name, rule_id), troubles in found[:_SHOWN_PACKAGES]:
         rule, first = RULES[rule_id], troubles[0]
         more = f" and {len(troubles) - 1} more" if len(troubles) > 1 else ""
         what = f"{show(programs[0].path)} cannot load {show(name)}{more}."
@@ -128,6 +129,7 @@ def judge_node(rootfs: Rootfs, start: Start) -> Iterator[Finding]:
             remedies=(rule.remedy,),
             assumptions=("A package may have a fallback in JavaScript.",) if rule.severity is Severity.LATER else (),
         )
+    yield from more_like_these([rule_id for (_, rule_id), _ in found[_SHOWN_PACKAGES:]])
 
 
 def find_nodes(rootfs: Rootfs, env: Sequence[bytes]) -> list[NodeProgram]:

@@ -7,18 +7,20 @@ libraries that lie elsewhere in the image and may be loaded by the package's own
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from analyzers.accounts import Credentials
 from analyzers.facts import ElfFacts, Kind
-from analyzers.finding import Reason, Step, show
+from analyzers.finding import Finding, Reason, Step, show
 from analyzers.loader.dlopen import Running, start_process
 from analyzers.loader.process import Dlopened, Process
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Node, Rootfs
+from analyzers.rules import RULES
 from analyzers.trail import show_path
 
 _HOST_PREFIXES = (b"libcuda.so", b"libcudadebugger.so", b"libnvidia-", b"libnvcuvid.so", b"libnvoptix.so", b"libGLX_nvidia.so")
@@ -174,6 +176,13 @@ class Host:
             if symbols is not None and symbol in symbols.export_names and symbol in symbols.export_names.split(b"\0"):
                 return node.path
         return None
+
+
+def more_like_these(rules: Sequence[str]) -> Iterator[Finding]:
+    """Summed up by rule: findings beyond those that are listed one by one."""
+    for rule_id, count in sorted(Counter(rules).items()):
+        rule = RULES[rule_id]
+        yield Finding(rule.id, rule.severity, f"{count} more packages like these", why=rule.why, remedies=(rule.remedy,))
 
 
 def libc_of(facts: ElfFacts) -> str:

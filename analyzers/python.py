@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from analyzers.facts import Kind
 from analyzers.finding import Finding, Severity, show
-from analyzers.plugins import Cause, Fault, Host, Start, libc_of
+from analyzers.plugins import Cause, Fault, Host, Start, libc_of, more_like_these
 from analyzers.pythons import Interpreter, find_interpreters, read_settings
 from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
@@ -94,8 +94,10 @@ class Imports:
             package = b"" if standard else module.name.partition(b".")[0]
             rule = "python.standard-module-unloadable" if standard else trouble.rule
             packages.setdefault((module.site, package, rule), []).append(trouble)
-        for (_, _, rule), troubles in sorted(packages.items())[:_SHOWN_PACKAGES]:
+        found = sorted(packages.items())
+        for (_, _, rule), troubles in found[:_SHOWN_PACKAGES]:
             yield self._finding(rule, troubles)
+        yield from more_like_these([rule for (_, _, rule), _ in found[_SHOWN_PACKAGES:]])
 
     def tried(self) -> Iterator[tuple[Module, Trouble | None]]:
         """Every module with the first interpreter's trouble, None where an interpreter can import it."""

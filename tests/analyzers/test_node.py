@@ -104,6 +104,15 @@ def test_the_release_is_told_by_header_or_environment(files: Items, env: tuple[b
     assert (found.arch, found.abi) == (b"x64", abi)
 
 
+def test_numbers_without_end_in_names_and_headers_are_no_numbers() -> None:
+    header = {"usr/local/include/node/node_version.h": f"#define NODE_MODULE_VERSION {'9' * 5000}\n"}
+    assert [each.abi for each in find_nodes(Rootfs([layer(glibc()), layer(header)]), (*ENV, b"NODE_VERSION=" + b"9" * 5000))] == [
+        None
+    ]
+    exported = program(library("addon.node", f"void node_register_module_v{'9' * 5000}(void) {{}}\n"))
+    assert judged({"app/a.node": exported}, env=(*ENV, b"NODE_VERSION=10.1.0")) == []
+
+
 def test_an_addon_of_node_api_fits_any_release() -> None:
     assert judged({"app/a.node": addon()}, env=(*ENV, b"NODE_VERSION=20.1.0")) == []
 

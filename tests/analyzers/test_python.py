@@ -109,6 +109,12 @@ def test_many_modules_of_a_package_are_one_finding() -> None:
     assert "and 3 more" in found.why
 
 
+def test_beyond_thirty_packages_the_rest_is_counted() -> None:
+    found = judged({f"{SITE}/pkg{number}/a.cpython-39-x86_64-linux-gnu.so": module("a") for number in range(33)})
+    assert len(found) == 31
+    assert any(each.message == "3 more packages like these" for each in found)
+
+
 def test_a_library_that_is_no_module_is_not_looked_at() -> None:
     wanting = library("libplain.so", "void nowhere(void);\nvoid *plain = (void *)nowhere;\n")
     assert rules({f"{SITE}/pkg/libplain.so": program(wanting), f"{SITE}/pkg.libs/libx-1.2.so.3": program(wanting)}) == []

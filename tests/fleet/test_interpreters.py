@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -13,13 +14,14 @@ from tests.conftest import absent
 from tests.engine import Engine, RunResult
 from tests.fleet.engine_words import profile_of
 from tests.fleet.foretold import Foreteller
-from tests.fleet.run import in_threads, load, run
+from tests.fleet.run import load, run
 from tests.make import plugins
 from tests.make.elves import ToolAbsent
 from tests.make.images import Image
-from tests.make.layers import Item, file, script, symlink, tar_of
+from tests.make.layers import Item, file, folder, script, symlink, tar_of
 
 Items = Mapping[str, Item | bytes | str]
+_MARK = "@@@@"
 _VENV = "home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11.2\n"
 _ENTRY = """#!{python}
 # -*- coding: utf-8 -*-
@@ -124,19 +126,39 @@ class Outcome(NamedTuple):
 def outcomes_of(
     engine: Engine, group: str, base: Callable[[], Items], files: Items, cases: Mapping[str, Case]
 ) -> dict[str, Outcome]:
+    """All cases of one image in one container, started by its shell as the runtime starts them; who is no root has its own."""
     try:
-        layers = (tar_of(base()), tar_of(files))
+        layers = (tar_of(base()), tar_of({**files, "tmp": folder(0o1777)}))
     except ToolAbsent as error:
         absent(str(error))
-    images = {
-        name: Image(layers=layers, cmd=case.command.split(), working_dir=case.cwd, user=case.user, env=case.env or None)
-        for name, case in cases.items()
-    }
-    load(engine, {f"{group}/{name}:1": image for name, image in images.items()})
-    profile, foreteller = profile_of(engine), Foreteller()
-    ran = in_threads(lambda name: run(engine, f"{group}/{name}:1", f"{group}-{name}"), images)
-    reports = [foreteller.image(image, profile, NO_OVERRIDES) for image in images.values()]
-    return {name: Outcome(*each) for name, *each in zip(images, ran, reports, strict=True)}
+    tag = f"{group}/all:1"
+    load(engine, {tag: Image(layers=layers)})
+    ran = _in_one_container(engine, tag, group, {name: case for name, case in cases.items() if case.user is None})
+    profile, foreteller, found = profile_of(engine), Foreteller(), dict[str, Outcome]()
+    for name, case in cases.items():
+        image = Image(layers=layers, cmd=case.command.split(), working_dir=case.cwd, user=case.user, env=case.env or None)
+        if case.user is not None:
+            options = ("--user", case.user, "--workdir", case.cwd)
+            ran[name] = run(engine, tag, f"{group}-{name}", options, case.command.split())
+        found[name] = Outcome(ran[name], foreteller.image(image, profile, NO_OVERRIDES))
+    return found
+
+
+def _in_one_container(engine: Engine, tag: str, group: str, cases: Mapping[str, Case]) -> dict[str, RunResult]:
+    lines = []
+    for name, case in cases.items():
+        words = " ".join(map(shlex.quote, ["env", *case.env, *case.command.split()] if case.env else case.command.split()))
+        lines.append(
+            f"(cd {case.cwd} && {words}) >/tmp/out 2>/tmp/err; echo {_MARK} {name} $?; cat /tmp/out; echo {_MARK}; cat /tmp/err"
+        )
+    done = run(engine, tag, group, (), ("/bin/sh", "-c", "\n".join(lines)))
+    assert done.exit_code == 0, done
+    parts = done.stdout.split(_MARK)[1:]
+    found = {}
+    for said, err in zip(parts[::2], parts[1::2], strict=True):
+        head, _, out = said.partition("\n")
+        found[head.split()[0]] = RunResult(int(head.split()[1]), out, err.removeprefix("\n"))
+    return found
 
 
 def check(outcome: Outcome) -> None:
