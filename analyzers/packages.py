@@ -65,7 +65,8 @@ class PackageSink:
         self._left -= len(view)
         self._line = rest[:_LINE_BYTES]
         for line in lines:
-            self._take(line)
+            if b".so" in line or self._kind == APK and line[:2] in (b"P:", b"F:"):  # nearly all lines are others
+                self._take(line)
 
     def close(self) -> None:
         if self._kind == RPM:

@@ -17,7 +17,7 @@ from analyzers.load_causes import version_key
 _GLIBC_PARTS = frozenset(
     {
         "libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libresolv.so.2", "libutil.so.1",
-        "libanl.so.1", "libmvec.so.1", "libnss_dns.so.2", "libnss_files.so.2", "libcrypt.so.1", "libnsl.so.1",
+        "libanl.so.1", "libmvec.so.1", "libnss_dns.so.2", "libnss_files.so.2", "libnsl.so.1",
     }
 )  # fmt: skip
 """Belong to one build of glibc: they come with the base and are never copied from another image."""
@@ -28,6 +28,7 @@ _SLIM = _GLIBC_PARTS | frozenset(
     {
         "libgcc_s.so.1", "libstdc++.so.6", "libz.so.1", "libbz2.so.1.0", "liblzma.so.5", "libzstd.so.1", "libtinfo.so.6",
         "libselinux.so.1", "libpcre2-8.so.0", "libacl.so.1", "libattr.so.1", "libaudit.so.1", "libcap.so.2", "libpam.so.0",
+        "libcrypt.so.1",
     }
 )  # fmt: skip
 _ALPINE = frozenset({"libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so", "libz.so.1", "libssl.so.3", "libcrypto.so.3"})

@@ -20,6 +20,7 @@ from analyzers.start import Overrides
 from service.blobs import collect
 from service.errors import SourceError
 from service.outbound import HostPolicy, Outbound, is_loopback
+from service.remedies import Remedy
 from service.scan import SCHEMA, UNDECIDED, Question, Scan, ScannedImage, Surroundings, exit_status, scan, silence, worst
 from service.secret import Secret
 from service.silencing import Silenced
@@ -54,6 +55,7 @@ class _Document(msgspec.Struct, frozen=True):
     report: Report
     compressed_layer_bytes: tuple[int, ...]
     silenced: tuple[Silenced, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
 
 
 async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
@@ -132,6 +134,7 @@ async def _image(client: DaemonClient, row: Row, question: Question, around: Sur
         manifest_digest=row.manifest_digest,
         compressed_layer_bytes=() if document is None else document.compressed_layer_bytes,
         report=None if document is None else document.report,
+        remedies=() if document is None else document.remedies,
     )
     return silence(image, question, around, () if document is None else document.silenced)
 

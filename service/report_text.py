@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from analyzers.finding import Finding, Reason, Report, Severity, State, Step
 from service.bases import fits
-from service.remedies import remedies_of
 from service.scan import Scan, ScannedImage, hushes_failure
 from service.silencing import Silenced
 from service.terminal import Line, shorten, width_of, wrap
@@ -113,7 +112,7 @@ def image_lines(reference: str, image: ScannedImage, width: int = 80, *, verbose
     if cause is not None and id(cause) in silenced:
         yield from wrap((("doubt", _silence_words(silenced[id(cause)])),), width, (("", "  "),))
     if cause is not None:
-        yield from _cause(report, cause, width)
+        yield from _cause(report, cause, [remedy.text for remedy in image.remedies], width)
     yield from _trail(report, width, verbose=verbose)
     others = [finding for finding in report.findings if finding is not cause]
     yield from _findings([finding for finding in others if id(finding) not in silenced], width, verbose=verbose)
@@ -149,14 +148,13 @@ def _verdict(report: Report, width: int) -> Iterator[Line]:
     yield (("faint", "  " + " · ".join(part for part in (stage, code) if part)),)
 
 
-def _cause(report: Report, cause: Finding, width: int) -> Iterator[Line]:
+def _cause(report: Report, cause: Finding, learned: Sequence[str], width: int) -> Iterator[Line]:
     if cause.why:
         yield from _heading("Why")
         yield from wrap((("", cause.why),), width, (("", "  "),))
     if cause.layer is not None and cause.layer < len(report.layers):
         told = f"{cause.subject or 'It'} came with layer {cause.layer}:"
         yield from wrap((("", told), ("name", instruction(report.layers[cause.layer].created_by))), width, (("", "  "),))
-    learned = [remedy.text for remedy in remedies_of(report, {})]
     if cause.remedies or learned:
         yield from _heading("What would mend it")
         for remedy in (*learned, *cause.remedies):

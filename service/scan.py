@@ -24,6 +24,7 @@ from service.errors import SourceError, StoreError, WorkerDied
 from service.memory import Memory
 from service.pipeline import Examiner, Progress
 from service.registry.reference import Reference, parse_image_name
+from service.remedies import Remedy, remedies_of
 from service.remembered import Remembering
 from service.settings import Settings
 from service.silencing import Silenced, Silences, day_of
@@ -76,6 +77,8 @@ class ScannedImage(msgspec.Struct, frozen=True, kw_only=True):
     report: Report | None
     silenced: tuple[Silenced, ...] = ()
     """Findings that the configuration silences: they are in the report, and do not count for the exit status."""
+    remedies: tuple[Remedy, ...] = ()
+    """Packages that would bring what is missing: as a daemon's fleet has learned, else by the built-in table."""
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +202,7 @@ async def _examine(
         manifest_digest=image.manifest_digest,
         compressed_layer_bytes=tuple(layer.size_bytes for layer in image.layers),
         report=report,
+        remedies=() if report is None else remedies_of(report, {}),
     )
 
 

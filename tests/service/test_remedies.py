@@ -9,7 +9,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from analyzers.finding import Part, Report
-from service.bases import Base, fits
+from analyzers.layer import LayerReader
+from service.bases import TABLE, Base, base_of, fits
 from service.remedies import Learned, remedies_of
 from service.sources import EventKind, ImageEvent
 from tests.analyzers.test_rpm import database
@@ -26,6 +27,7 @@ from tests.make.site import World
 from tests.make.starts import TRUE
 from tests.service.parts import assembled
 
+SLIM = Path(__file__).resolve().parents[2] / ".cache" / "image" / "debian-bookworm-slim.tar"
 DEBIAN = "ID=debian\nVERSION_ID=12\n"
 GL = "/usr/lib/x86_64-linux-gnu/libGL.so.1\n"
 
@@ -98,6 +100,13 @@ async def test_a_package_is_learned_from_another_image_of_the_same_release(tmp_p
         assert b"libgl1-nv" not in body, "what others teach is never stored in a report"
 
 
+def test_scan_tells_the_package_in_text_and_json(enoent: Command, tmp_path: Path) -> None:
+    layout = oci_layout(tmp_path / "shop", {"1": lacking("libGL.so.1")})
+    said = enoent("scan", f"oci:{layout}:1")
+    assert "apt-get install -y --no-install-recommends libgl1" in said.prose
+    assert enoent("scan", f"oci:{layout}:1", "--format", "json").json["images"][0]["remedies"][0]["packages"] == ["libgl1"]
+
+
 async def test_page_and_api_join_what_the_fleet_has_learned() -> None:
     world = World()
     report = missing(
@@ -144,6 +153,29 @@ def tried(parts: tuple[Part, ...], release: str = "2.36", libraries: str = "libc
 def test_what_a_base_lacks_and_the_image_has_is_copied_along_and_weighed() -> None:
     assert tried(PARTS) == "5137 With libx.so.1, liby.so.1 copied along."
     assert tried(PARTS, libraries="libc.so.6 libm.so.6 libx.so.1") == "5100 It brings every library."
+
+
+def test_what_the_table_says_of_debian_slim_lies_in_a_real_one() -> None:
+    if not SLIM.exists():
+        absent(f"{SLIM.name} was not made by tests/setup/image.sh")
+    reader = LayerReader()
+    with SLIM.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            reader.feed(chunk)
+    libraries = {name.decode() for name in reader.finish().packages}
+    (slim,) = [base for base in TABLE if base.name == "debian:12-slim"]
+    assert slim.libraries - libraries == set()
+
+
+def test_an_image_of_the_fleet_is_a_base_by_its_own_package_database() -> None:
+    seen = msgspec.structs.replace(
+        failing(2), libc="glibc 2.36", packages={"libc.so.6": "libc6", "libx.so.1": "libx1"}, size_bytes=77
+    )
+    base = base_of("shop/base:1", seen)
+    assert base is not None
+    assert (base.libc, base.release, base.size_bytes, sorted(base.libraries)) == ("glibc", "2.36", 77, ["libc.so.6", "libx.so.1"])
+    assert base_of("shop/base:1", msgspec.structs.replace(seen, libc="static")) is None
+    assert base_of("shop/base:1", msgspec.structs.replace(seen, packages={})) is None
 
 
 def test_parts_of_glibc_are_never_copied_from_another_image() -> None:
