@@ -20,6 +20,7 @@ import msgspec
 
 from analyzers import frames
 from analyzers.archive import ArchiveReader
+from analyzers.elf.reader import plan_ranges
 from analyzers.errors import Rejected
 from analyzers.facts import LayerFacts
 from analyzers.finding import show
@@ -232,6 +233,8 @@ class Worker:
                 return self._read_layer(request, message)
             case frames.ReadInPlace():
                 return self._read_in_place(request, message)
+            case frames.PlanElf():
+                return frames.Planned(tuple(plan_ranges(message.size, message.pieces)))
             case frames.ReadArchive():
                 return self._read_archive(request, message)
             case frames.JudgeImage():
@@ -251,8 +254,7 @@ class Worker:
         return self._tell_layer(request, facts, reader.blob_digest, reader.bytes_in, missed)
 
     def _read_in_place(self, request: int, message: frames.ReadInPlace) -> frames.LayerRead:
-        known = msgspec.msgpack.decode(message.known_ranges, type=Missed) if message.known_ranges else {}
-        reader = LayerReader(limits=message.limits, known_ranges=known, said_diff_id=message.diff_id)
+        reader = LayerReader(limits=message.limits, said_diff_id=message.diff_id)
         for body in self._channel.following(request, FrameKind.DATA):
             for data, left_out in frames.pieces(body):
                 reader.feed_piece(data, left_out)

@@ -101,7 +101,13 @@ class ReadInPlace(msgspec.Struct, frozen=True, tag="in-place"):
     source: str
     """Whom the facts may serve (decisions 2)."""
     limits: Limits = Limits()
-    known_ranges: bytes = b""
+
+
+class PlanElf(msgspec.Struct, frozen=True, tag="plan-elf"):
+    """Which ranges of a large ELF file to read in place, as far as these pieces of it tell. Answered by Planned."""
+
+    size: int
+    pieces: tuple[tuple[int, bytes], ...]
 
 
 class ReadArchive(msgspec.Struct, frozen=True, tag="archive"):
@@ -139,7 +145,7 @@ class ListObjects(msgspec.Struct, frozen=True, tag="ldd"):
     overrides: bytes = b""
 
 
-Request = ReadLayer | ReadInPlace | ReadArchive | JudgeImage | ListObjects
+Request = ReadLayer | ReadInPlace | PlanElf | ReadArchive | JudgeImage | ListObjects
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -212,6 +218,12 @@ class ArchiveRead(msgspec.Struct, frozen=True, tag="archive-read"):
     """How the archive itself was compressed: `plain`, `gzip` or `zstd`."""
 
 
+class Planned(msgspec.Struct, frozen=True, tag="planned"):
+    """Start and end of each, sorted and disjoint."""
+
+    ranges: tuple[tuple[int, int], ...]
+
+
 class Judged(msgspec.Struct, frozen=True, tag="judged"):
     """The report travelled as PARTs named `report`."""
 
@@ -227,7 +239,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     detail: str
 
 
-Result = LayerRead | ArchiveRead | Judged | Listed | Failed
+Result = LayerRead | ArchiveRead | Planned | Judged | Listed | Failed
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):

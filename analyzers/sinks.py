@@ -17,7 +17,7 @@ class HashSink:
         self._spared = False
         self.feed: Callable[[memoryview], None] = self._hash.update
 
-    def spare(self) -> None:
+    def spare(self, count: int) -> None:
         """The digest only tells doubles apart: without the content there is none (tar.members.Sparing)."""
         self._spared = True
 

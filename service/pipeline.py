@@ -319,22 +319,24 @@ class Sink:
         await self._examiner.keep(outcome)
         self._visit.tell(index, outcome.read.bytes_in, "done")
 
+    async def plan_elf(self, size: int, pieces: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, int]]:
+        """See service.sources.LayerSink."""
+        return await self._examiner.pool.plan_elf(size, pieces)
+
     async def in_place(self, index: int, chunks: AsyncIterator[bytes]) -> None:
         """Layer `index` as pieces. What goes wrong is no outcome: the source has another way, and knows it."""
-        image, second = self._visit.image, index in self.again
+        image = self._visit.image
         layer = image.layers[index]
         try:
             outcome = await self._examiner.pool.in_place(
-                chunks, layer.diff_id, image.sighting.source, known_ranges=self._ranges.get(index, b""),
+                chunks, layer.diff_id, image.sighting.source,
                 progress=lambda done: self._visit.tell(index, done, "reading"),
             )  # fmt: skip
         finally:
             await end(chunks)
+        if outcome.read.missed:
+            raise Rejected("left-out", "more of its files is wanted than was planned")
         self._visit.bytes_read += outcome.read.bytes_in
-        if outcome.read.missed and not second:
-            self._ranges[index] = outcome.read.missed
-            self.again.add(index)
-            return
         self._visit.read.add(index)
         await self._examiner.memory.put_layer(outcome.read, local_version(image.sighting.source), outcome.sections)
         self._visit.tell(index, outcome.read.bytes_in, "done")

@@ -170,14 +170,13 @@ class Pool:
         diff_id: str,
         source: str,
         *,
-        known_ranges: bytes = b"",
         progress: Callable[[int], None] | None = None,
     ) -> LayerOutcome:
         """One pass over pieces of a layer that lies here, for facts that serve `source` alone. Raises as `layer` does.
 
         Each chunk is whole pieces (frames.piece) of at most DATA_BYTES.
         """
-        request = frames.ReadInPlace(diff_id, source, self._limits, known_ranges)
+        request = frames.ReadInPlace(diff_id, source, self._limits)
         async with self._streams, self._worker(()) as process:
             answer, parts = await self._stream(process, request, chunks, progress)
         if not isinstance(answer, frames.LayerRead):
@@ -185,6 +184,14 @@ class Pool:
         if answer.diff_id != diff_id:
             raise Rejected("left-out", "it was not read to its end")
         return LayerOutcome(answer, parts.sections(answer.key))
+
+    async def plan_elf(self, size: int, pieces: Sequence[tuple[int, bytes]]) -> tuple[tuple[int, int], ...]:
+        """Which ranges of a large ELF file are to be read, as far as these pieces tell. Raises Rejected, WorkerDied."""
+        async with self._worker(()) as process:
+            answer, _ = await self._ask(process, frames.PlanElf(size, tuple(pieces)), _no_sections)
+        if not isinstance(answer, frames.Planned):
+            raise WorkerDied("protocol")
+        return answer.ranges
 
     async def archive(
         self,
@@ -452,3 +459,7 @@ def _member(member: frames.MemberRead, parts: Parts) -> MemberOutcome:
     if member.read is None:
         return MemberOutcome(None, member.code, member.detail)
     return MemberOutcome(LayerOutcome(member.read, parts.sections(member.name)))
+
+
+async def _no_sections(key: str) -> Sections:
+    raise WorkerDied("protocol")

@@ -7,6 +7,7 @@ second pass with them as `known_ranges` reads them. Nothing here raises on any b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -65,6 +66,7 @@ from analyzers.elf.ranges import cut, join_ranges, range_bytes
 from analyzers.elf.relocations import Relocations, read_relocations, writes_text
 from analyzers.elf.sections import read_strippable, section_range
 from analyzers.elf.symbols import read_symbols, symbol_room
+from analyzers.errors import Rejected
 from analyzers.facts import ElfFacts, Segment, SymbolFacts
 from analyzers.limits import Limits
 
@@ -133,6 +135,12 @@ class ElfReader:
                     self.marks = None
                 else:
                     self.marks.see(block)
+
+    def leave_out(self, count: int) -> None:
+        """So many bytes do not come. Only where the file is not to be known whole."""
+        if self.whole:
+            raise Rejected("left-out", "a small ELF file is read whole")
+        self.position += count
 
     def feed_block(self, block: bytes) -> None:
         start = self.position
@@ -215,6 +223,18 @@ class ElfReader:
             file.read(start, end - start)
         planned = join_ranges(file.missed)
         return planned if range_bytes(planned) <= self.limits.elf_kept_bytes else asked
+
+
+def plan_ranges(size: int, pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
+    """What of a file larger than WHOLE_BYTES the reader keeps, as far as these pieces of it tell; sorted and disjoint."""
+    file = FileBytes(size, sorted(pieces))
+    ignored: set[str] = set()
+    header, layout = read_header(file, ignored)
+    segments = read_segments(file, header, layout, ignored)
+    memory = Memory(file, segments, layout.bits)
+    dynamic = read_dynamic(memory, segments, layout, ignored)
+    tables = table_ranges(memory, dynamic, layout)
+    return join_ranges([(0, min(HEAD_BYTES, size)), *header_ranges(size, header, layout, segments), *tables, *file.missed])
 
 
 def read_elf(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ElfResult:

@@ -127,7 +127,7 @@ class TarReader:
         if self._sink is not None:
             if not isinstance(self._sink, Sparing):
                 raise Rejected("left-out", "content that is wanted was left out")
-            self._sink.spare()
+            self._sink.spare(count)
         if self._carry or count > self._left:
             raise Rejected("left-out", "more was left out than the content of a file")
         self._left -= count

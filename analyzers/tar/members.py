@@ -49,8 +49,8 @@ class Sink(Protocol):
 class Sparing(Protocol):
     """A sink that can do without its content."""
 
-    def spare(self) -> None:
-        """The rest of the content will not come."""
+    def spare(self, count: int) -> None:
+        """So many bytes of the content will not come."""
 
 
 class Visitor(Protocol):

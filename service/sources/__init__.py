@@ -105,6 +105,9 @@ class LayerSink(Protocol):
     async def blob(self, index: int, chunks: AsyncIterator[bytes]) -> None:
         """Layer `index` of the image as stored. The iterator raises if digest or size do not hold."""
 
+    async def plan_elf(self, size: int, pieces: Sequence[tuple[int, bytes]]) -> Sequence[tuple[int, int]]:
+        """Which ranges of a large ELF file are wanted in place, as far as these pieces of it tell."""
+
     async def in_place(self, index: int, chunks: AsyncIterator[bytes]) -> None:
         """Layer `index` as pieces of its tar (analyzers.frames.piece), without what no reader wants. Raises Rejected where that
         was too little.

@@ -296,7 +296,8 @@ class DockerSource:
         if self._overlay is None:
             return False
         try:
-            await sink.in_place(index, self._overlay.layer(image.config.diff_ids, index))
+            plans = await self._overlay.plans(image.config.diff_ids, index, sink.plan_elf)
+            await sink.in_place(index, self._overlay.layer(image.config.diff_ids, index, plans))
         except (NotInPlace, Rejected) as error:
             log.info("layer not read in place", source=self.name, layer=index, error=str(error))
             return False

@@ -20,16 +20,17 @@ import stat
 import threading
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from analyzers.elf.reader import HEAD_BYTES, WHOLE_BYTES
 from analyzers.frames import DATA_BYTES, piece
 from analyzers.limits import Limits
 from analyzers.oci import Digest
-from analyzers.readers import READERS
+from analyzers.readers import ELF_MAGIC, READERS
 from analyzers.tar.members import PEEK
 from service.errors import SourceError
 
@@ -38,6 +39,9 @@ LINE_BYTES = 4 << 20
 HASH_FLOOR_BYTES = Limits().hash_floor_bytes
 READ_BYTES = DATA_BYTES - (64 << 10)
 OPEN_DIRECTORIES = 32
+PLAN_ROUNDS = 5
+PLANNED_BYTES = 32 << 20
+"""A file of which more is wanted is read whole."""
 DOCUMENT_BYTES = 4096
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -68,6 +72,13 @@ _READERS = tuple(reader.wants for reader in READERS if reader.name not in ("head
 _DECODE = msgspec.json.Decoder(_Record).decode
 
 
+Plan = Callable[[int, Sequence[tuple[int, bytes]]], Awaitable[Sequence[tuple[int, int]]]]
+"""Which ranges of an ELF file of this size are wanted, as far as these pieces of it tell."""
+Plans = dict[tuple[bytes, int], Sequence[tuple[int, int]]]
+"""By path and size; a file that is not here is read whole."""
+Read = TypeVar("Read")
+
+
 class OverlayStore:
     """The layers below one data root. `open_store` says whether there is one."""
 
@@ -75,17 +86,61 @@ class OverlayStore:
         self._layers = root / "image" / "overlay2" / "layerdb" / "sha256"
         self._directories = root / "overlay2"
 
-    async def layer(self, diff_ids: Sequence[str], index: int) -> AsyncGenerator[bytes, None]:
+    async def plans(self, diff_ids: Sequence[str], index: int, plan: Plan) -> Plans:
+        """What of each large ELF file of a layer is to be read. Raises NotInPlace, and whatever `plan` raises."""
+        chain = chain_id(diff_ids[: index + 1])
+        files = await asyncio.to_thread(_told, lambda: self._large_files(chain, diff_ids[index]))
+        plans: Plans = {}
+        for (path, size), head in files.items():
+            pieces = [(0, head)]
+            for _ in range(PLAN_ROUNDS):
+                ranges = await plan(size, pieces)
+                if sum(end - start for start, end in ranges) > PLANNED_BYTES:
+                    break
+                lacking = _outside(ranges, pieces)
+                if not lacking:
+                    plans[path, size] = tuple(ranges)
+                    break
+                more = await asyncio.to_thread(_told, lambda p=path, r=lacking: self._ranges(chain, p, r))
+                pieces = sorted([*pieces, *more])
+        return plans
+
+    def _large_files(self, chain: str, diff_id: str) -> dict[tuple[bytes, int], bytes]:
+        """The beginning of each ELF file that is too large to be read whole, by path and size."""
+        found = {}
+        with self._opened(chain, diff_id) as (split, tree):
+            for record in _records(split):
+                if record.type == _CONTENT and record.size > WHOLE_BYTES:
+                    parts = _parts(record.name_raw or record.name.encode())
+                    head = tree.read(parts, 0, HEAD_BYTES)
+                    if head.startswith(ELF_MAGIC):
+                        found[b"/".join(parts), record.size] = head
+        return found
+
+    def _ranges(self, chain: str, path: bytes, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, bytes]]:
+        cache_id = (self._layers / Digest(chain).hex / "cache-id").read_text()
+        with _Tree(self._directories / cache_id / "diff") as tree:
+            return [(start, tree.read(path.split(b"/"), start, end - start)) for start, end in ranges]
+
+    async def layer(self, diff_ids: Sequence[str], index: int, plans: Plans | None = None) -> AsyncGenerator[bytes, None]:
         """Pieces for LayerReader.feed_piece of one layer of an image. Raises NotInPlace."""
         chain = chain_id(diff_ids[: index + 1])
-        reading = _Reading(self._pieces(chain, diff_ids[index]))
+        reading = _Reading(self._pieces(chain, diff_ids[index], plans or {}))
         try:
             while (chunk := await asyncio.to_thread(reading.step)) is not None:
                 yield chunk
         finally:
             await asyncio.to_thread(reading.close)
 
-    def _pieces(self, chain: str, diff_id: str) -> Generator[bytes, None, None]:
+    def _pieces(self, chain: str, diff_id: str, plans: Plans) -> Generator[bytes, None, None]:
+        with self._opened(chain, diff_id) as (split, tree):
+            alike = _alike(split)
+            split.seek(0)
+            yield from _joined(_tar(split, tree, alike, plans))
+
+    @contextlib.contextmanager
+    def _opened(self, chain: str, diff_id: str) -> Iterator[tuple[gzip.GzipFile, _Tree]]:
+        """Headers and files of a layer. Raises NotInPlace where they are not, or are not the same afterwards."""
         place = self._layers / Digest(chain).hex
         if (place / "diff").read_text() != diff_id:
             raise NotInPlace(f"{chain} is another layer there")
@@ -94,10 +149,7 @@ class OverlayStore:
             raise NotInPlace(f"{chain} has no directory there")
         with contextlib.ExitStack() as stack:
             split = stack.enter_context(gzip.open(place / "tar-split.json.gz"))
-            alike = _alike(split)
-            split.seek(0)
-            tree = stack.enter_context(_Tree(self._directories / cache_id / "diff"))
-            yield from _joined(_tar(split, tree, alike))
+            yield split, stack.enter_context(_Tree(self._directories / cache_id / "diff"))
         # It may have been removed and made anew while it was read.
         if (place / "cache-id").read_text() != cache_id:
             raise NotInPlace(f"{chain} was changed while it was read")
@@ -123,6 +175,31 @@ def chain_id(diff_ids: Sequence[str]) -> str:
     return chain
 
 
+def _told(read: Callable[[], Read]) -> Read:
+    """What `read` gives. Raises NotInPlace for whatever the disk or the engine's own files have against it."""
+    try:
+        return read()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, msgspec.DecodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise NotInPlace(f"a layer cannot be read in place: {reason}") from error
+
+
+def _outside(ranges: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
+    """What of the ranges no piece holds."""
+    lacking = []
+    for start, end in ranges:
+        at = start
+        for begun, data in pieces:
+            if begun <= at < begun + len(data):
+                at = min(end, begun + len(data))
+            elif at < begun < end:
+                lacking.append((at, begun))
+                at = min(end, begun + len(data))
+        if at < end:
+            lacking.append((at, end))
+    return lacking
+
+
 class _Reading:
     """Steps that are made in threads, one after another; a step whose waiter was cancelled ends before the close."""
 
@@ -133,11 +210,7 @@ class _Reading:
     def step(self) -> bytes | None:
         """The next chunk, None at the end. Raises NotInPlace."""
         with self._turn:
-            try:
-                return next(self._chunks, None)
-            except (OSError, EOFError, zlib.error, UnicodeDecodeError, msgspec.DecodeError) as error:
-                reason = getattr(error, "strerror", None) or type(error).__name__
-                raise NotInPlace(f"a layer cannot be read in place: {reason}") from error
+            return _told(lambda: next(self._chunks, None))
 
     def close(self) -> None:
         with self._turn:
@@ -171,7 +244,7 @@ def _alike(split: gzip.GzipFile) -> frozenset[int]:
     return frozenset(size for size, files in sizes.items() if files > 1)
 
 
-def _tar(split: gzip.GzipFile, tree: _Tree, alike: frozenset[int]) -> Iterator[bytes]:
+def _tar(split: gzip.GzipFile, tree: _Tree, alike: frozenset[int], plans: Plans) -> Iterator[bytes]:
     """The tar in pieces: headers as tar-split keeps them, of files what a reader wants."""
     for record in _records(split):
         if record.type == _HEADER:
@@ -179,7 +252,19 @@ def _tar(split: gzip.GzipFile, tree: _Tree, alike: frozenset[int]) -> Iterator[b
             for start in range(0, len(raw), READ_BYTES):
                 yield piece(raw[start : start + READ_BYTES])
         elif record.type == _CONTENT and record.size > 0:
-            yield from _content(tree, _parts(record.name_raw or record.name.encode()), record.size, record.size in alike)
+            parts = _parts(record.name_raw or record.name.encode())
+            if planned := plans.get((b"/".join(parts), record.size)):
+                yield from _planned(tree, parts, record.size, planned)
+            else:
+                yield from _content(tree, parts, record.size, record.size in alike)
+
+
+def _planned(tree: _Tree, parts: list[bytes], size: int, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+    """The ranges of a large ELF file; what lies between is left out."""
+    for (start, end), (following, _) in zip(ranges, [*ranges[1:], (size, size)], strict=True):
+        for at in range(start, end, READ_BYTES):
+            until = min(at + READ_BYTES, end)
+            yield piece(tree.read(parts, at, until - at), following - end if until == end else 0)
 
 
 def _parts(name: bytes) -> list[bytes]:
@@ -232,6 +317,17 @@ class _Tree:
     def open(self, parts: list[bytes]) -> int:
         """A file. Raises OSError, also for any link on the way."""
         return os.open(parts[-1], _FILE, dir_fd=self._directory(parts[:-1]))
+
+    def read(self, parts: list[bytes], start: int, size: int) -> bytes:
+        """So many bytes of a file. Raises OSError, and NotInPlace where it has fewer."""
+        descriptor = self.open(parts)
+        try:
+            data = os.pread(descriptor, size, start)
+        finally:
+            os.close(descriptor)
+        if len(data) < size:
+            raise NotInPlace("a file is shorter than its layer says")
+        return data
 
     def _directory(self, parts: list[bytes]) -> int:
         depth = len(parts)

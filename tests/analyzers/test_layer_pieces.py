@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from analyzers import frames
+from analyzers.elf.reader import HEAD_BYTES, ElfReader, plan_ranges, read_elf
 from analyzers.errors import Rejected
 from analyzers.facts import LayerFacts, Verified
 from analyzers.layer import LayerReader
@@ -17,6 +18,7 @@ from analyzers.limits import Limits
 from analyzers.readers import READERS
 from analyzers.tar.members import PEEK
 from analyzers.wire import pack
+from tests.make.elves import c, caller, library
 from tests.make.layers import file, hardlink, program, script, sha256, symlink, tar_of
 
 LARGE = b"L" * (2 << 20)
@@ -114,3 +116,44 @@ def test_pieces_travel_whole_in_a_frame() -> None:
     for end in (1, 11, 13, len(body) - 1):
         with pytest.raises(frames.ProtocolBroken):
             list(frames.pieces(memoryview(body)[:end]))
+
+
+def planned(elf: bytes) -> list[tuple[int, int]]:
+    """Ranges as an overlay reader comes to them: asked for until nothing more is wanted."""
+    have: list[tuple[int, int]] = [(0, HEAD_BYTES)]
+    for _ in range(5):
+        ranges = plan_ranges(len(elf), [(start, elf[start:end]) for start, end in have])
+        if ranges == have:
+            break
+        have = ranges
+    return have
+
+
+def test_of_a_large_elf_file_the_planned_ranges_give_all_its_facts() -> None:
+    elf = c("char large[6 << 20] = {1};\n" + caller("libone.so"), libs={"libone.so": library("libone.so")})
+    ranges = planned(elf)
+    assert sum(end - start for start, end in ranges) < len(elf) // 4  # one MiB of data is where Go would have its mark
+    reader = ElfReader(len(elf))
+    at = 0
+    for start, end in ranges:
+        if start > at:
+            reader.leave_out(start - at)
+        reader.feed(elf[start:end])
+        at = end
+    reader.leave_out(len(elf) - at)
+    sparse, whole_file = reader.finish(), read_elf(elf)
+    assert sparse.missed == ()
+    assert (sparse.facts, sparse.symbols) == (whole_file.facts, whole_file.symbols)
+
+
+@pytest.mark.parametrize("cut", [0, 4, 64, 4096, 100_000])
+def test_a_plan_for_a_broken_file_ends(cut: int) -> None:
+    elf = c(caller("libone.so"), libs={"libone.so": library("libone.so")})
+    claimed = 1 << 40
+    ranges = plan_ranges(claimed, [(0, elf[:cut])])
+    assert all(0 <= start < end <= claimed for start, end in ranges)
+
+
+def test_a_small_elf_file_is_not_to_be_left_out_in_part() -> None:
+    with pytest.raises(Rejected):
+        ElfReader(1000).leave_out(1)

@@ -28,11 +28,13 @@ from tests.make.images import Image, docker_archive
 from tests.make.layers import device, fifo, file, folder, hardlink, program, script, symlink, tar_of
 
 BIG = os.urandom(3 << 20)
+LARGE_DATA = "char large[6 << 20] = {1};\n"
+"""Makes an ELF file too large to be read whole."""
 NAME = Sighting("test", "docker.io", "in-place/app", "1")
 
 
 def layers() -> tuple[bytes, ...]:
-    main = c(caller("libone.so"), libs={"libone.so": library("libone.so")})
+    main = c(LARGE_DATA + caller("libone.so"), libs={"libone.so": library("libone.so")})
     first = tar_of(
         {
             "etc/passwd": "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n",
@@ -235,10 +237,10 @@ async def test_where_one_layer_cannot_be_read_in_place_the_export_gives_it(
 ) -> None:
     kept = OverlayStore._pieces
 
-    def failing(store: OverlayStore, chain: str, diff_id: str) -> Any:
+    def failing(store: OverlayStore, chain: str, diff_id: str, plans: Any) -> Any:
         if not chain.endswith(chain_id([diff_id])[-8:]):
             raise NotInPlace("not this one")
-        return kept(store, chain, diff_id)
+        return kept(store, chain, diff_id, plans)
 
     monkeypatch.setattr(OverlayStore, "_pieces", failing)
     memory, source = Watched(), source_of(holding)
