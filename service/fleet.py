@@ -11,7 +11,7 @@ import enum
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -39,6 +39,8 @@ class Standing(enum.StrEnum):
     """Not an image at all: a signature, an SBOM, a chart."""
 
 
+Made = TypeVar("Made")
+_OF_STATE = {State.STARTS: Standing.STARTS, State.FAILS: Standing.FAILS, State.UNKNOWN: Standing.UNKNOWN, None: Standing.UNKNOWN}
 _PLACES = {standing: place for place, standing in enumerate(Standing)}
 
 
@@ -129,7 +131,7 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return Standing.ARTIFACT
         if self.outcome == "queued" and self.state is None:
             return Standing.WAITING
-        return Standing.UNKNOWN if self.state is None else Standing(str(self.state))
+        return _OF_STATE[self.state]
 
     @property
     def short_digest(self) -> str:
@@ -226,15 +228,6 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 }
 
 
-class Summary(NamedTuple):
-    """What is counted over all rows, as of a revision."""
-
-    revision: int
-    standings: dict[Standing, int]
-    reasons: dict[str, int]
-    choices: dict[str, tuple[str, ...]]
-
-
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
@@ -247,7 +240,7 @@ class Fleet:
         self._sources: dict[str, SourceStatus] = {}
         self._builds: dict[str, Build] = {}
         self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
-        self._summary = Summary(-1, {}, {}, {})
+        self._made: dict[str, tuple[int, object]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -360,29 +353,33 @@ class Fleet:
 
     def standings(self) -> dict[Standing, int]:
         """How many rows stand where, worst first; every standing is a key."""
-        return self._summed().standings
+
+        def count() -> dict[Standing, int]:
+            counted = Counter(row.standing for row in self._rows.values())
+            return {standing: counted[standing] for standing in Standing}
+
+        return self._once("standings", count)
 
     def reasons(self) -> dict[str, int]:
         """How many rows fail for which reason, the commonest first."""
-        return self._summed().reasons
+
+        def count() -> dict[str, int]:
+            failing = Counter(str(row.reason or "other") for row in self.rows() if row.standing is Standing.FAILS)
+            return dict(sorted(failing.items(), key=lambda pair: (-pair[1], pair[0])))
+
+        return self._once("reasons", count)
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The values a filter can take, by field of FleetQuery."""
-        return self._summed().choices
+        return self._once("choices", lambda: self._choices(self.rows()))
 
-    def _summed(self) -> Summary:
-        """The same until something changes: every page asks for it."""
-        if self._summary.revision != self.revision:
-            rows = self.rows()
-            counted = Counter(row.standing for row in rows)
-            reasons = Counter(str(row.reason or "other") for row in rows if row.standing is Standing.FAILS)
-            self._summary = Summary(
-                self.revision,
-                {standing: counted[standing] for standing in Standing},
-                dict(sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
-                self._choices(rows),
-            )
-        return self._summary
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What is made of all rows, until one of them changes: every page asks for it."""
+        revision, made = self._made.get(name, (-1, None))
+        if revision != self.revision:
+            made = make()
+            self._made[name] = (self.revision, made)
+        return cast(Made, made)
 
     @staticmethod
     def _choices(rows: Sequence[FleetRow]) -> dict[str, tuple[str, ...]]:

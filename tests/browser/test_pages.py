@@ -210,7 +210,7 @@ def test_every_text_of_every_page_can_be_read_by_day_and_by_night(page: Page, sh
     assert page.js("getComputedStyle(document.body).backgroundColor") != paper
 
 
-def test_names_that_want_to_be_markup_are_text(page: Page, shown: Shown) -> None:
+def test_h135_names_that_want_to_be_markup_are_text(page: Page, shown: Shown) -> None:
     for place in places(shown):
         page.open(shown.url + place)
         assert page.js("document.title") != "owned", place
