@@ -42,7 +42,7 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 4),
+    Judge("start", 5),
     Judge("layers", 2),
     Judge("size", 3),
     Judge("python", 1),

@@ -111,7 +111,7 @@ READERS = (
     Reader("jar", 1, wants_jar),
     Reader("class", 1, wants_class),
     Reader("packages", 1, wants_packages),
-    Reader("script", 1, wants_script),
+    Reader("script", 2, wants_script),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""
