@@ -31,6 +31,7 @@ from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
 from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
+from analyzers.supervisor import supervisor_findings
 from analyzers.trail import show_path
 
 
@@ -92,6 +93,7 @@ def judge_image(
     findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
     findings.extend(health_findings(rootfs, config, profile, overrides))
+    findings.extend(supervisor_findings(start, rootfs))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

@@ -31,8 +31,8 @@ CONTENT_ENDINGS = (*TEXT_ENDINGS, *JAR_ENDINGS, CLASS)
 """Of every path that is read for its name."""
 
 _SHELLS = frozenset((b"sh", b"ash", b"dash", b"bash", b"busybox"))
-SCRIPT_ENDINGS = (b".sh", b".bash", b".env", b".sh.inc", b"/activate", b"/envvars", b"/profile")
-SOURCED_FOLDERS = (b"etc/default/", b"etc/sysconfig/", b"etc/conf.d/", b"lib/lsb/")
+SCRIPT_ENDINGS = (b".sh", b".bash", b".env", b".sh.inc", b"/activate", b"/envvars", b"/profile", b"supervisord.conf")
+SOURCED_FOLDERS = (b"etc/default/", b"etc/sysconfig/", b"etc/conf.d/", b"lib/lsb/", b"etc/supervisor")
 """What a path ends or begins with that wants_script accepts whatever its first line."""
 
 
