@@ -34,6 +34,7 @@ from analyzers.ruby import ruby_findings
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
 from analyzers.start import NO_OVERRIDES, Overrides, Start, foretell_start, load_program
+from analyzers.supervisor import supervisor_findings
 from analyzers.trail import show_path
 
 
@@ -45,7 +46,7 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 4),
+    Judge("start", 5),
     Judge("layers", 2),
     Judge("size", 3),
     Judge("python", 1),
@@ -102,6 +103,7 @@ def judge_image(
     findings.extend(find_needs(start, rootfs))
     findings.extend(_remark_findings(start))
     findings.extend(health_findings(rootfs, config, profile, overrides))
+    findings.extend(supervisor_findings(start, rootfs))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]

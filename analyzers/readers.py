@@ -39,8 +39,8 @@ CONTENT_ENDINGS = (*TEXT_ENDINGS, *JAR_ENDINGS, CLASS)
 """Of every path that is read for its name."""
 
 _SHELLS = frozenset((b"sh", b"ash", b"dash", b"bash", b"busybox"))
-SCRIPT_ENDINGS = (b".sh", b".bash", b".env", b".sh.inc", b"/activate", b"/envvars", b"/profile")
-SOURCED_FOLDERS = (b"etc/default/", b"etc/sysconfig/", b"etc/conf.d/", b"lib/lsb/")
+SCRIPT_ENDINGS = (b".sh", b".bash", b".env", b".sh.inc", b"/activate", b"/envvars", b"/profile", b"supervisord.conf")
+SOURCED_FOLDERS = (b"etc/default/", b"etc/sysconfig/", b"etc/conf.d/", b"lib/lsb/", b"etc/supervisor")
 """What a path ends or begins with that wants_script accepts whatever its first line."""
 
 
@@ -121,7 +121,7 @@ READERS = (
     Reader("jar", 1, wants_jar),
     Reader("class", 1, wants_class),
     Reader("packages", 1, wants_packages),
-    Reader("script", 1, wants_script),
+    Reader("script", 2, wants_script),
 )
 FACTS_VERSION = "-".join([f"entries{ENTRIES_VERSION}", *(f"{reader.name}{reader.version}" for reader in READERS)])
 """Names all that the facts of a layer depend on besides its bytes."""

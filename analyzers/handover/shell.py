@@ -9,6 +9,7 @@ from analyzers.facts import Kind
 from analyzers.finding import Step, show
 from analyzers.handover.asked import Asked, dialect_of
 from analyzers.handover.asked import asked as asked_of
+from analyzers.handover.parts import look_at_parts
 from analyzers.handover.place import Following, Refusal, Remark, Surroundings
 from analyzers.kernel import Execution
 from analyzers.lookup import variable
@@ -66,10 +67,12 @@ def _follow(
     speaker = Speaker(dialect, asked.zero, asked.path is None)
     script = Script(text, file, asked.positional, asked.options)
     found = survey(place, speaker, executed.creds, script)
-    return _concluded(place, found, file)
+    concluded = _concluded(found, file)
+    parts = tuple(look_at_parts(place, text, executed.creds, concluded.remarks))
+    return concluded._replace(remarks=(*concluded.remarks, *parts))
 
 
-def _concluded(place: Surroundings, found: Survey, file: str) -> Following | Refusal:
+def _concluded(found: Survey, file: str) -> Following | Refusal:
     from analyzers.shell.outcomes import Ended, Failed, GaveUp, Lost
     from analyzers.shell.state import Launched
 

@@ -108,6 +108,14 @@ TABLE = (
         Reason.USER,
     ),
     Rule(
+        "supervisor.command-unusable",
+        _L,
+        "supervisord is told to run a program that it cannot run",
+        "supervisord starts, says so in its log, and goes on without the program.",
+        "Install the program, or mend its command in the configuration.",
+        "supervisor options.py, process.py",
+    ),
+    Rule(
         "health.command-absent",
         _L,
         "HEALTHCHECK wants a command that is not in the image",

@@ -6,9 +6,21 @@ is still known: shells run that too.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from analyzers.shell.tokens import (
+    ASSIGNMENT,
+    BASH_FUNCTION_NAME,
+    BASH_ONLY,
+    DECLARATIONS,
+    DESCRIPTOR,
+    ENDS,
+    FUNCTION_NAME,
+    MAX_COMMANDS,
+    OPERATORS,
+    REDIRECTS,
+    RESERVED,
+)
 from analyzers.shell.tree import (
     AndOr,
     Assignment,
@@ -33,23 +45,6 @@ from analyzers.shell.tree import (
 )
 from analyzers.shell.words import META, WordReader, literal, unquoted
 
-_OPERATORS = (
-    b"<<<", b"<<-", b"&>>", b";;&", b"&&", b"||", b";;", b";&", b"<<", b">>", b"<&", b">&", b"<>", b">|", b"&>", b"|&",
-    b"|", b"&", b";", b"<", b">", b"(", b")", b"\n",
-)  # fmt: skip
-_BASH_ONLY = frozenset((b"<<<", b"&>>", b";;&", b";&", b"&>", b"|&"))
-_REDIRECTS = frozenset((b"<", b">", b">>", b"<<", b"<<-", b"<<<", b"<&", b">&", b"<>", b">|", b"&>", b"&>>"))
-_RESERVED = frozenset(b"if then else elif fi do done case esac while until for { } !".split())
-_ENDS = frozenset(b"then else elif fi do done esac }".split())
-_ASSIGNMENT = re.compile(rb"([A-Za-z_][A-Za-z0-9_]*)(\[[^]]*\])?(\+?)=")
-_FUNCTION_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
-_BASH_FUNCTION_NAME = re.compile(rb"[^\s;&|<>()$`'\"\\=]+")
-_DESCRIPTOR = re.compile(rb"[0-9]+(?=[<>])")
-_DECLARATIONS = frozenset(b"declare export local readonly typeset".split())
-
-MAX_COMMANDS = 10_000
-"""Commands of one text; the largest scripts of distributions have a thousand."""
-
 
 class Parser(WordReader):
     """Give it a text, and ask for one command after the other."""
@@ -57,8 +52,8 @@ class Parser(WordReader):
     def __init__(self, text: bytes, dialect: Dialect, *, line: int = 1, depth: int = 0) -> None:
         super().__init__(text, dialect, line=line, depth=depth)
         self._count = 0
-        self._pending: list[tuple[list[Word], bytes, bool, bool]] = []
-        """Here-documents that begin at the next line: where they go, their end, without tabs, expanded."""
+        self._pending: list[tuple[bytes, bool]] = []
+        """Here-documents that begin at the next line: what ends them, and whether tabs before it count for nothing."""
 
     def scripts(self) -> Iterator[Commands]:
         """The complete commands, in order: a line with all that belongs to it. Raises Unparsable."""
@@ -91,13 +86,13 @@ class Parser(WordReader):
             return b""
         if self.bash and self.text[self.at : self.at + 2] in (b"<(", b">("):
             return b""  # a word: what a process writes or reads
-        for operator in _OPERATORS:
-            if self.text.startswith(operator, self.at) and (operator not in _BASH_ONLY or self.dialect is not Dialect.DASH):
+        for operator in OPERATORS:
+            if self.text.startswith(operator, self.at) and (operator not in BASH_ONLY or self.dialect is not Dialect.DASH):
                 return operator
         return b""
 
     def _descriptor(self) -> bool:
-        return _DESCRIPTOR.match(self.text, self.at) is not None
+        return DESCRIPTOR.match(self.text, self.at) is not None
 
     def _take(self, operator: bytes) -> bool:
         if self._operator() != operator or self._descriptor():
@@ -176,7 +171,7 @@ class Parser(WordReader):
         self.skip_blanks()
         if self.at >= len(self.text) or self._operator() in (b")", b";;", b";&", b";;&"):
             return True
-        return self._peek() in _ENDS
+        return self._peek() in ENDS
 
     def _and_or(self) -> AndOr:
         line = self._line_here()
@@ -237,7 +232,7 @@ class Parser(WordReader):
             self.at += 1
             return Group(line, self.substituted(), True)
         word = self._peek()
-        if word in _ENDS or word == b"!":
+        if word in ENDS or word == b"!":
             raise self.fail(f"{word.decode()} is not expected here")
         if word == b"{":
             self.at += 1
@@ -400,10 +395,7 @@ class Parser(WordReader):
         words: list[Word | Assignment] = []
         redirects: list[Redirect] = []
         while True:
-            redirect = self._redirect()
-            if redirect is not None:
-                redirects.append(redirect)
-                continue
+            redirects += self._redirects()
             if self._operator():
                 break
             self.skip_blanks()
@@ -425,9 +417,9 @@ class Parser(WordReader):
 
     def _function_after(self, line: int, word: Word | Assignment) -> Command:
         name = unquoted(word) if not isinstance(word, Assignment) else None
-        wanted = _BASH_FUNCTION_NAME if self.bash else _FUNCTION_NAME
+        wanted = BASH_FUNCTION_NAME if self.bash else FUNCTION_NAME
         self._expect(b"(")
-        if name is None or not wanted.fullmatch(name) or name in _RESERVED or not self._take(b")"):
+        if name is None or not wanted.fullmatch(name) or name in RESERVED or not self._take(b")"):
             raise self.fail("a parenthesis that is not understood")
         self._skip_lines()
         return Function(line, name, self._command())
@@ -437,12 +429,12 @@ class Parser(WordReader):
         first = word[0]
         if not isinstance(first, Literal) or first.quoted:
             return None
-        match = _ASSIGNMENT.match(first.text)
+        match = ASSIGNMENT.match(first.text)
         if match is None or ((match[2] or match[3]) and self.dialect is Dialect.DASH):
             return None
         whole = len(word) == 1 and match.end() == len(first.text)
         array = self.bash and whole and self.text[self.at : self.at + 1] == b"("
-        if words and not (array and not isinstance(words[0], Assignment) and unquoted(words[0]) in _DECLARATIONS):
+        if words and not (array and not isinstance(words[0], Assignment) and unquoted(words[0]) in DECLARATIONS):
             return None
         append = bool(match[3])
         if array:
@@ -471,12 +463,12 @@ class Parser(WordReader):
 
     def _redirect(self) -> Redirect | None:
         self.skip_blanks()
-        match = _DESCRIPTOR.match(self.text, self.at)
+        match = DESCRIPTOR.match(self.text, self.at)
         start = self.at
         if match is not None:
             self.at = match.end()
-        operator = next((each for each in _OPERATORS if self.text.startswith(each, self.at)), b"")
-        if operator not in _REDIRECTS or (operator in _BASH_ONLY and self.dialect is Dialect.DASH):
+        operator = next((each for each in OPERATORS if self.text.startswith(each, self.at)), b"")
+        if operator not in REDIRECTS or (operator in BASH_ONLY and self.dialect is Dialect.DASH):
             self.at = start
             return None
         if self.bash and operator in (b"<", b">") and self.text[self.at + 1 : self.at + 2] == b"(":
@@ -488,21 +480,17 @@ class Parser(WordReader):
         if not target:
             raise self.fail("the target of a redirection is missing")
         if operator in (b"<<", b"<<-"):
-            body: list[Word] = []
             end = literal(target)
             if end is None:
                 raise self.fail("the end of a here-document is not plain")
-            expanded = unquoted(target) is not None
-            self._pending.append((body, end, operator == b"<<-", expanded))
+            self._pending.append((end, operator == b"<<-"))
         return Redirect(operator, descriptor, target)
 
     def _read_documents(self) -> None:
         """The bodies of here-documents follow the line that asks for them. Only commands that read them would care."""
         pending, self._pending = self._pending, []
-        for _, end, tabs, _ in pending:
-            while True:
-                if self.at >= len(self.text):
-                    break
+        for end, tabs in pending:
+            while self.at < len(self.text):
                 stop = self.text.find(b"\n", self.at)
                 stop = len(self.text) if stop < 0 else stop
                 found = self.text[self.at : stop]

@@ -174,6 +174,34 @@ def test_the_environment_that_the_script_makes_is_the_programs() -> None:
     assert end("export PATH=/opt\nexec /usr/bin/env app") == "/usr/bin/env: 'app': No such file or directory"
 
 
+NGINX = """if find /docker-entrypoint.d/ -mindepth 1 -print -quit 2>/dev/null | read v; then
+    find /docker-entrypoint.d/ -follow -type f -print | sort -V | while read -r f; do
+        case "$f" in
+            *.sh) if [ -x "$f" ]; then "$f"; fi;;
+            *) ;;
+        esac
+    done
+fi
+exec "$@"
+"""
+
+
+def test_parts_that_an_entrypoint_finds_by_itself_are_looked_at_one_by_one() -> None:
+    parts = {
+        "docker-entrypoint.d/10-good.sh": script("#!/bin/sh\nsetup\n"),
+        "docker-entrypoint.d/20-wants.sh": script("#!/bin/sh\nset -e\nnope\n"),
+        "docker-entrypoint.d/30-lost.sh": script("#!/bin/nosh\n"),
+        "docker-entrypoint.d/40-closed.sh": script("#!/bin/sh\nnope\n", 0o644),
+    }
+    items = {**ROOT, "usr/bin/find": TRUE, "usr/bin/sort": TRUE, **parts, "x": script("#!/bin/sh\n" + NGINX)}
+    report = judge_image("x", ImageConfig(entrypoint=("/x", "app")), [layer(items)])
+    assert report.verdict.state is State.STARTS
+    assert [each.message for each in report.findings if each.rule == "shell.wants-absent-command"] == [
+        "/docker-entrypoint.d/20-wants.sh line 3: /docker-entrypoint.d/20-wants.sh: 3: nope: not found",
+        "/docker-entrypoint.d/30-lost.sh names /bin/nosh, which is not in the image",
+    ]
+
+
 @given(
     st.lists(
         st.sampled_from(

@@ -82,7 +82,7 @@ FAILURES = (
     Row(44, "`cannot open shared object file` though the file is there", ("load.library-absent",)),
     Row(45, "a directory takes the place of `/bin` or `/lib`", ("layer.symlinked-parent", "path.shell-absent")),
     Row(46, "`unable to find user nonroot`", ("user.not-found", "user.group-not-found", "wrapper.user-absent")),
-    Row(47, "HEALTHCHECK names a tool that is absent"),
+    Row(47, "HEALTHCHECK names a tool that is absent", ("health.command-absent", "health.shell-absent", "health.fails")),
     Row(48, "`libc.so.6: cannot open shared object file` after minifying", ("load.library-absent",)),
     Row(49, "`x509: certificate signed by unknown authority`, missing zone data",
         ("needs.ca-certificates", "needs.time-zone"), "A zone that a program names by itself does not stand in the image."),
