@@ -39,6 +39,7 @@ _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_PHDR = 1, 2, 6
 _PF_W = 2
 _DT_DEBUG, _DT_INIT_ARRAY = 21, 25
+_EM_MIPS = 8
 _ARCHITECTURES = {
     62: b"x86_64", 3: b"i386", 6: b"i386", 183: b"aarch64", 40: b"arm", 21: b"powerpc64", 20: b"powerpc", 22: b"s390x",
     243: b"riscv64", 258: b"loongarch64", 8: b"mips",
@@ -340,8 +341,8 @@ def cannot_be_entered(program: Object) -> str:
 
 
 def dynamic_is_closed(facts: ElfFacts) -> bool:
-    """Whether DT_DEBUG stands in a segment that cannot be written."""
-    if all(tag != _DT_DEBUG for tag, _ in facts.tags):
+    """Whether DT_DEBUG stands in a segment that cannot be written; on MIPS another entry leads to a place for it."""
+    if facts.machine == _EM_MIPS or all(tag != _DT_DEBUG for tag, _ in facts.tags):
         return False
     at = next((each.vaddr for each in reversed(facts.segments) if each.type == _PT_DYNAMIC), 0)
     over = [each for each in facts.segments if each.type == _PT_LOAD and each.vaddr <= at < each.vaddr + each.memsz]
