@@ -24,6 +24,7 @@ setup-tests: .venv/installed-dev
 	@tests/setup/glibcs.sh
 	@tests/setup/roots.sh
 	@tests/setup/foreign.sh
+	@tests/setup/addons.sh $(BIN)/python
 	@tests/setup/image.sh $(BIN)/python
 
 test: setup-tests lint ## Everything CI runs; long suites in a seeded sample.

@@ -117,7 +117,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One link of the start chain: the program looked up, a #! interpreter, PT_INTERP, a library wanted."""
 
     action: str
-    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`."""
+    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `dlopen`, `user`, `workdir`."""
     wanted: str
     by: str = ""
     """Path of the object that wants it; empty for the image config."""

@@ -14,9 +14,11 @@ import msgspec
 
 from analyzers.contents import Weighing
 from analyzers.facts import Coverage, LayerFacts
-from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Step, Verdict, Weight, show
+from analyzers.host_libraries import assumption, is_copy
 from analyzers.linkage import explain
 from analyzers.loader import LoadResult
+from analyzers.loader.dlopens import REQUIRED
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
 from analyzers.rootfs import Rootfs
@@ -34,7 +36,7 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 3),
+    Judge("start", 4),
     Judge("layers", 1),
     Judge("size", 2),
 )
@@ -102,10 +104,14 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=_ASSUMPTIONS,
+        assumptions=(*_ASSUMPTIONS, *(assumption(name) for name in _from_host(start))),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
+
+
+def _from_host(start: Start) -> list[str]:
+    return list(dict(start.loaded.assumed)) if start.loaded is not None else []
 
 
 def _verdict(start: Start, reason: Reason | None) -> Verdict:
@@ -159,6 +165,8 @@ def _loader_findings(start: Start) -> Iterator[Finding]:
         yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
     if start.loaded.ok:
         yield from _later_findings(start.loaded)
+        yield from _host_findings(start.loaded)
+        yield from _dlopen_findings(start.loaded)
 
 
 def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
@@ -171,6 +179,33 @@ def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
         more = f" and {len(names) - _SHOWN_SYMBOLS} more" if len(names) > _SHOWN_SYMBOLS else ""
         text = f"undefined when first called: {', '.join(names[:_SHOWN_SYMBOLS])}{more}"
         yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
+
+
+def _host_findings(loaded: LoadResult) -> Iterator[Finding]:
+    """Libraries of the host's driver: those that are rightly not there, and copies that are."""
+    rule = RULES["load.host-library"]
+    for name, by in dict(loaded.assumed).items():
+        text = f"{name} is not in the image: the host's driver brings it"
+        yield Finding(
+            rule.id, rule.severity, text, by, why=rule.why, remedies=(rule.remedy,), assumptions=(assumption(name),)
+        )  # fmt: skip
+    rule = RULES["load.host-library-copied"]
+    for each in loaded.objects:
+        if each.node is not None and is_copy(each.path):
+            text = f"{show(each.path)} is a copy of what the host's driver brings"
+            path = show_path(each.node.path)
+            yield Finding(rule.id, rule.severity, text, path, each.node.layer, why=rule.why, remedies=(rule.remedy,))
+
+
+def _dlopen_findings(loaded: LoadResult) -> Iterator[Finding]:
+    """What objects will open by themselves, by their own notes, and not find."""
+    for each in loaded.wished[:_SHOWN_NOTES]:
+        rule = RULES["load.dlopen-required-absent" if each.priority == REQUIRED else "load.dlopen-absent"]
+        feature = f" for {each.feature}" if each.feature else ""
+        described = f": {each.description}" if each.description else ""
+        text = f"{' or '.join(each.sonames)} is {each.priority}{feature} and not in the image{described}"
+        step = Step("dlopen", each.sonames[0], each.by, ok=False, attempts=each.attempts)
+        yield Finding(rule.id, rule.severity, text, each.by, trail=(step,), why=rule.why, remedies=(rule.remedy,))
 
 
 def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:

@@ -326,7 +326,10 @@ class Loading:
         tables = [self._table(mapped) for mapped in space.listed]
         scope = Scope(space.listed, tables, self._release, self._argv0)
         now = self._process.bind_now or self._settings.bind_now
-        bound = self._bound = scope.relocate(order, now=now, own=space.loader, trace=self._process.bind_now)
+        bound = scope.relocate(order, now=now, own=space.loader, trace=self._process.bind_now)
+        if space.assumed:
+            bound = bound._replace(unbound=(), later=())  # what is in the host's libraries nobody here can know
+        self._bound = bound
         self._lines += bound.warnings
         self._warnings += bound.warnings
         if bound.unbound:
@@ -368,7 +371,7 @@ class Loading:
             if last_words is not None:
                 self._lines.append(last_words)
             return self.result(crash="SIGABRT", wanted=self._space.path_of(running))
-        return self.result(ok=True)
+        return msgspec.structs.replace(self.result(ok=True), wished=tuple(self._space.wished()))
 
     def _second_loader(self) -> Mapped | None:
         """Another copy of ld.so that libc binds to before the real one: it was never set up, so the page size by which
@@ -413,6 +416,7 @@ class Loading:
             beyond=tuple(space.beyond),
             warnings=tuple(self._warnings),
             missing=tuple((show(name), show(path(mapped))) for name, mapped in space.missing),
+            assumed=tuple((show(name), show(path(mapped))) for name, mapped in space.assumed),
             unmet_versions=tuple(
                 (show(path(each.provider)), show(each.version), show(path(each.wanted_by))) for each in self._checked.unmet
             ),

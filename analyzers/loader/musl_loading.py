@@ -7,11 +7,12 @@ Nothing stops at the first missing library: every one is told, then every symbol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from analyzers.facts import ElfFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
+from analyzers.loader.dlopens import Wished, read_wishes, unfulfilled
 from analyzers.loader.musl_binding import MAX_LINES, Bound, bind, is_another_libc, near_misses, parse_version
 from analyzers.loader.musl_files import Mapped, fixed_range, map_file
 from analyzers.loader.musl_search import (
@@ -312,7 +313,28 @@ class Loading:
             objects=self._loaded(self.objects),
             steps=tuple(self.steps),
             unbound=tuple((each.shown, show(symbol), show(version)) for each, symbol, version in self.bound.unbound),
+            wished=tuple(self._wished()) if ok else (),
         )
+
+    def _wished(self) -> Iterator[Wished]:
+        """Sonames that objects will dlopen by their own notes and that are not to be had (R42). The last thing that is asked."""
+        for each in [each for each in self.objects if each.facts.dlopen_notes]:
+            for wish in read_wishes(each.facts.dlopen_notes):
+                trails = []
+                for soname in wish.sonames:
+                    trail = Trail()
+                    if self._can_be_opened(soname, each, trail):
+                        break
+                    trails.append(tuple(trail.attempts))
+                else:
+                    yield unfulfilled(each.name, wish, trails[0])
+
+    def _can_be_opened(self, name: bytes, asking: Object, trail: Trail) -> bool:
+        if is_reserved(name) or name in self._known:
+            return True
+        by_path = b"/" in name
+        opened = self.searcher.open_path(name, "path", trail) if by_path else self.searcher.search(name, asking, trail)[0]
+        return opened is not None or bool(self.searcher.unknown)
 
     def _loaded(self, objects: Sequence[Object]) -> tuple[LoadedObject, ...]:
         index = {id(each): at for at, each in enumerate(objects)}

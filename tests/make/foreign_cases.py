@@ -1,6 +1,6 @@
 """Programs and libraries of other machines, for both C libraries of each, and what comes of them: rules A, G and M anew.
 
-zig builds them without any C library; the first instructions of a program end it with `STARTED`. Loaders and libc.so.6 are those of
+zig builds them without any C library; a program ends at its first instructions with `STARTED`. Loaders and libc.so.6 are those of
 the roots of tests/setup/foreign.sh. The list is foretold from facts and run under qemu by tests/oracle/test_foreign_cases.py.
 """
 

