@@ -21,7 +21,7 @@ from analyzers.loader.machines import EM_386, EM_486, EM_MIPS, EM_MIPS_RS3, EM_X
 from analyzers.loader.order import relocation_order
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 from analyzers.loader.search import Origin, split_list
-from analyzers.loader.versions import Checked, check_versions, defined_versions
+from analyzers.loader.versions import Checked, VersionSets, check_versions, defined_versions, version_sets
 from analyzers.trail import layer_of, show_path
 
 OLDEST = (2, 31)
@@ -287,9 +287,15 @@ class Loading:
             chain.append(own)
 
     def _check_versions(self) -> Checked:
-        checked = check_versions(self._space.chain, self._space.listed, self._argv0, self._release)
+        checked = check_versions(self._space.chain, self._space.listed, self._argv0, self._release, self._version_sets)
         self._checked = checked
         return checked
+
+    def _version_sets(self, mapped: Mapped) -> VersionSets:
+        if mapped.node is None:
+            return version_sets(mapped.facts)
+        key = ("version sets", mapped.node.entry.sha256)
+        return self._process.rootfs.remember(key, lambda: version_sets(mapped.facts))
 
     def _order(self) -> list[Mapped]:
         original = self._release < (2, 36) or self._settings.original_sort
@@ -380,8 +386,15 @@ class Loading:
         if self._release < (2, 34):
             return None
         listed, own = self._space.listed, self._space.loader
-        first = next((mapped for mapped in listed if _LOADER_DATA in self._table(mapped).offers), own)
+        first = next((mapped for mapped in listed if self._has_loader_data(mapped)), own)
         return None if first is own else first
+
+    def _has_loader_data(self, mapped: Mapped) -> bool:
+        if mapped.node is None:
+            return False
+        table = self._table(mapped)
+        key = ("loader data", mapped.node.entry.sha256)
+        return self._process.rootfs.remember(key, lambda: table.mentions(_LOADER_DATA[0]) and _LOADER_DATA in table.offers)
 
     # -- what is told --
 
