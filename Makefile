@@ -23,9 +23,12 @@ setup-tests: .venv/installed-dev
 	@tests/setup/engine.sh
 	@tests/setup/glibcs.sh
 	@tests/setup/roots.sh
+	@tests/setup/plugins.sh $(BIN)/python
 	@tests/setup/foreign.sh
 	@tests/setup/addons.sh $(BIN)/python
+	@tests/setup/dotnet.sh $(BIN)/python
 	@tests/setup/image.sh $(BIN)/python
+	@tests/setup/dive.sh $(BIN)/python
 
 test: setup-tests lint ## Everything CI runs; long suites in a seeded sample.
 	$(PYTEST) -n 2 --dist loadgroup

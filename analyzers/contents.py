@@ -11,6 +11,7 @@ import heapq
 import re
 from typing import NamedTuple
 
+from analyzers.facts import ElfFacts
 from analyzers.finding import Content, Weight
 from analyzers.trail import show_path
 
@@ -22,6 +23,9 @@ KNOWN_CONTENTS = 200_000
 
 
 CACHE, TOOLS, HEADERS, ARCHIVES, SOURCES = "cache", "build-tools", "headers", "static-libraries", "version-control"
+DEBUG, SYMBOLS = "debug", "symbols"
+STRIPPED_FLOOR = 16 << 10
+"""Bytes that `strip` must take from a file before it counts: what a compiler leaves in every small program is no news."""
 
 _APT = "Add `&& rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb` to the RUN that runs apt-get."
 _MOUNT = "Keep it out of the layer with `RUN --mount=type=cache,target={}`."
@@ -68,8 +72,14 @@ PLACES: tuple[tuple[str, str, str, str], ...] = (
     (TOOLS, "*/jmods", "the modules of a JDK", "Run on a JRE, or on a runtime made by jlink."),
     (HEADERS, "usr/include", "C headers", ""),
     (HEADERS, "usr/local/include", "C headers", ""),
+    (DEBUG, "usr/lib/debug", "debug information in files of its own", "Leave packages for debugging out of the run stage."),
     (SOURCES, "*/.git", "the history of a git repository", "Name .git in .dockerignore."),
 )  # fmt: skip
+_GO = 'Build it with `go build -ldflags="-s -w"`: stack traces keep their names.'
+_STRIP = (
+    "Run `strip` on it in the build stage. Rust does so with `strip = true` below `[profile.release]`, C and C++ when they are "
+    "linked with `-s`."
+)
 _STAGE = "Build in a stage of its own and copy only what runs into the last one."
 _TOOL_NAMES = (
     "gcc|g\\+\\+|cpp|cc1|cc1plus|c\\+\\+|cc|as|ld|ld\\.bfd|ld\\.gold|gold|dwp|ar|ranlib|make|cmake|ctest|cpack|ninja|meson|"
@@ -106,10 +116,12 @@ class _Directory:
 class _Sum:
     """Content of one kind at one place."""
 
-    __slots__ = ("files", "layers", "remedy", "size_bytes")
+    __slots__ = ("files", "first", "layers", "remedy", "size_bytes")
 
-    def __init__(self, remedy: str) -> None:
+    def __init__(self, remedy: str, first: bytes) -> None:
         self.remedy = remedy
+        self.first = first
+        """The first file of it."""
         self.size_bytes = self.files = 0
         self.layers: dict[int, int] = {}
 
@@ -130,8 +142,8 @@ class Weighing:
         self._contents: dict[bytes, tuple[int, int, bytes, int]] = {}
         """Of each content digest: its size, how often it came, and where first."""
 
-    def see(self, path: bytes, size: int, layer: int, sha256: bytes) -> None:
-        """One visible file. Paths come in rising order; a hard link is not a file of its own."""
+    def see(self, path: bytes, size: int, layer: int, sha256: bytes, elf: ElfFacts | None = None) -> None:
+        """One visible file. Paths come in rising order; a hard link is not a file of its own. `elf`: it is an ELF file."""
         directory, _, name = path.rpartition(b"/")
         while directory != self._open[-1].path:
             top = self._open[-1].path
@@ -150,12 +162,16 @@ class Weighing:
         elif size > self._biggest[0][0]:
             heapq.heapreplace(self._biggest, (size, path, layer))
         found = here.place or _by_name(directory, name)
+        spared = size
+        if found is None and elf is not None:
+            spared = elf.debug_bytes + elf.symbol_bytes
+            found = _unstripped(directory, elf) if spared >= STRIPPED_FLOOR else None
         if found is not None:
             kind, what, where, remedy = found
             kept = self._sums.get((kind, what, where))
             if kept is None:
-                kept = self._sums[kind, what, where] = _Sum(remedy)
-            kept.add(size, layer)
+                kept = self._sums[kind, what, where] = _Sum(remedy, path)
+            kept.add(spared, layer)
         if sha256 and size:
             self._compare(path, size, layer, sha256)
 
@@ -207,6 +223,8 @@ def _by_weight(weights: list[Weight]) -> tuple[Weight, ...]:
 
 def _content(kind: str, what: str, where: bytes, total: _Sum) -> Content:
     layer = max(total.layers, key=lambda at: (total.layers[at], -at))
+    if total.files == 1 and kind in (DEBUG, SYMBOLS):
+        where = total.first
     return Content(kind, what, show_path(where), total.size_bytes, total.files, layer, total.remedy or _STAGE)
 
 
@@ -228,6 +246,14 @@ def _place(directory: bytes) -> tuple[str, str, bytes, str] | None:
     return next(
         ((kind, what, directory, remedy) for kind, pattern, what, remedy in _PATTERNS if pattern.fullmatch(directory)), None
     )
+
+
+def _unstripped(directory: bytes, elf: ElfFacts) -> tuple[str, str, bytes, str]:
+    """What `strip` would take from an ELF file: (kind, what, the directory, remedy)."""
+    of_go, remedy = (" of Go programs", _GO) if elf.go_build_info else ("", _STRIP)
+    if elf.debug_bytes:
+        return DEBUG, f"debug information and symbols{of_go}", directory, remedy
+    return SYMBOLS, f"symbols that only debuggers read{of_go}", directory, remedy
 
 
 def _by_name(directory: bytes, name: bytes) -> tuple[str, str, bytes, str] | None:

@@ -272,6 +272,21 @@ class Entries:
             return range(1 if self.columns.heads and self.columns.heads[0] == b"" else 0, len(self))
         return range(self._first_from(directory + b"/"), self._first_from(directory + b"0"))
 
+    def starting(self, prefix: bytes) -> range:
+        """Indexes of every entry whose path begins with `prefix`, which is not empty and does not end in 0xff."""
+        return range(self._first_from(prefix), self._first_from(prefix[:-1] + bytes((prefix[-1] + 1,))))
+
+    def names(self, directory: bytes) -> Iterator[bytes]:
+        """First components of what lies below `directory`, some more than once, without a look at all that is deeper."""
+        prefix = directory + b"/" if directory else b""
+        rows = self.below(directory) if directory else range(len(self))
+        at = rows.start
+        while at < rows.stop:
+            name, slash, _ = self.path(at)[len(prefix) :].partition(b"/")
+            if name:
+                yield name
+            at = max(at + 1, self._first_from(prefix + name + b"0")) if slash else at + 1
+
     def _first_from(self, path: bytes) -> int:
         number = bisect_right(self.columns.heads, path) - 1
         return 0 if number < 0 else self.columns.starts[number] + bisect_left(self._block(number).paths, path)

@@ -17,6 +17,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from analyzers.entries import Entries
+    from analyzers.jar_facts import JarFacts
 
 
 class Kind(enum.IntEnum):
@@ -109,8 +110,21 @@ class LoaderFacts(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """glibc: sub-directories of glibc-hwcaps that it knows, best first; empty where it knows none (G41)."""
 
 
+class GoBuild(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What Go's linker writes of a build (R41): as `go version -m` shows it."""
+
+    version: bytes
+    """Toolchain, such as b"go1.22.3"."""
+    path: bytes = b""
+    """Package path of main."""
+    module: bytes = b""
+    """Path and version of the main module, a blank between them."""
+    settings: tuple[tuple[bytes, bytes], ...] = ()
+    """Build settings such as (b"CGO_ENABLED", b"1"), (b"-tags", b"netgo"), in their order; none before Go 1.18."""
+
+
 class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """One ELF file by its program headers and dynamic section; section headers are never trusted.
+    """One ELF file by its program headers and dynamic section; section headers are a hint about size only.
 
     Exists for every regular file whose first four bytes are the ELF magic, however broken the rest.
     What could not be read is named in `defects`; the numbers of the header are kept as they stand so
@@ -199,6 +213,14 @@ class ElfFacts(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=T
     """Named defects such as `truncated-header`, `bad-dynamic:DT_STRTAB`, `needed-limit`; sorted."""
     text_relocations: bool = False
     """Says DT_TEXTREL or DF_TEXTREL, and some relocation does write into a segment without write permission."""
+    debug_bytes: int = 0
+    """Bytes of debug information by the section headers, cut to the file: a hint about size, never more."""
+    symbol_bytes: int = 0
+    """The same of the symbol table that only debuggers read, with its names."""
+    go_build: GoBuild | None = None
+    """Content of Go's build information where it stands in the file itself (since Go 1.18)."""
+    static_marks: tuple[str, ...] = ()
+    """Of a static program: what texts compiled into it tell of its needs (elf/marks.py), sorted."""
 
 
 class SymbolFlag(enum.IntFlag):
@@ -297,7 +319,8 @@ class LayerFacts:
     """
 
     __slots__ = (
-        "coverage", "diff_id", "elf", "entries", "heads", "notes", "opaques", "size_bytes",
+        "classes", "coverage", "diff_id", "elf", "entries", "heads", "jars", "notes", "opaques", "packages", "scripts",
+        "size_bytes",
         "symbols", "texts", "unread", "verified", "whiteouts",
     )  # fmt: skip
 
@@ -313,6 +336,10 @@ class LayerFacts:
         symbols: dict[bytes, SymbolFacts] | None = None,
         texts: dict[bytes, bytes] | None = None,
         heads: dict[bytes, bytes] | None = None,
+        jars: dict[bytes, JarFacts] | None = None,
+        classes: dict[bytes, bytes] | None = None,
+        packages: dict[bytes, bytes] | None = None,
+        scripts: dict[bytes, bytes] | None = None,
         unread: tuple[Unread, ...] = (),
         notes: tuple[LayerNote, ...] = (),
         coverage: Coverage = Coverage.FULL,
@@ -335,6 +362,16 @@ class LayerFacts:
         """Whole content of the few text files that rules need, by path (readers.py names them)."""
         self.heads = heads or {}
         """First 256 bytes of regular files that begin with `#!`, by path."""
+        self.jars = jars or {}
+        """Facts of jars by content sha256 (Entry.sha256)."""
+        self.classes = classes or {}
+        """Bytes 4 to 7 of class files that lie outside jars, by path (jar_facts.class_version)."""
+        self.packages = packages or {}
+        """From the package databases: file name of a shared library to the package that brought it (packages.py)."""
+        self.scripts = scripts or {}
+        """Whole text of shell scripts and of files that they read, by path, as far as they are kept (limits.py). One that is
+        not kept makes the layer no less whole: what follows a script says so.
+        """
         self.unread = unread
         self.notes = notes
         self.coverage = coverage

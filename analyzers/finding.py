@@ -103,7 +103,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
     origin: str
     """`entrypoint`, `PATH`, `symlink`, `#!`, `PT_INTERP`, `LD_PRELOAD`, `DT_RPATH`, `LD_LIBRARY_PATH`, `DT_RUNPATH`,
-    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`."""
+    `ld.so.cache`, `default directory`, `musl path file`, `already loaded`, `reserved name`, `path`, `symbol table`,
+    `sys.path`."""
     path: str
     outcome: Outcome
     whose: str = ""
@@ -117,7 +118,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One link of the start chain: the program looked up, a #! interpreter, PT_INTERP, a library wanted."""
 
     action: str
-    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `dlopen`, `user`, `workdir`."""
+    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `dlopen`, `user`, `workdir`,
+    `script`, `module`."""
     wanted: str
     by: str = ""
     """Path of the object that wants it; empty for the image config."""
@@ -173,7 +175,7 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that a run stage need not carry."""
 
     kind: str
-    """`cache`, `build-tools`, `headers`, `static-libraries` or `version-control`."""
+    """`cache`, `build-tools`, `headers`, `static-libraries`, `version-control`, `debug` or `symbols`."""
     what: str
     """In words, such as `package lists of apt`."""
     path: str
@@ -184,6 +186,25 @@ class Content(msgspec.Struct, frozen=True, omit_defaults=True):
     remedy: str = ""
 
 
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One object of the process that the image starts."""
+
+    name: str
+    """As it was asked for: the command, PT_INTERP, or the name of a library."""
+    path: str
+    """As it is opened, links not resolved: where a stage of its own would have to have it."""
+    size_bytes: int
+    layer: int | None = None
+    interpreter: str = ""
+    """Its PT_INTERP, where it has one."""
+    needs: tuple[str, ...] = ()
+    """Names of the libraries it wants."""
+    glibc: str = ""
+    """Newest release of glibc that it wants a version of; empty for none."""
+    glibcxx: str = ""
+    """Newest version of libstdc++ that it wants, such as `3.4.30`; empty for none."""
+
+
 class LayerSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     """One layer as people see it. Compressed size belongs to the manifest and is joined when read."""
 
@@ -191,7 +212,7 @@ class LayerSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     created_by: str = ""
     """The build instruction from `history`, as recorded."""
     size_bytes: int = 0
-    """Length of the uncompressed tar."""
+    """Bytes of its files; its tar is longer by headers and padding."""
     entries: int = 0
     wasted_bytes: int = 0
     """Bytes of this layer that a later layer hides or replaces."""
@@ -220,8 +241,20 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`glibc 2.36`, `musl 1.2.5`, `static` or `none`: that of the start chain."""
     x86_level: int = 0
     """x86-64 level that the objects of the start chain say they need (1 to 4); 0 on other machines and where none says so."""
+    max_page_size: int = 0
+    """Largest page of a kernel that can map the start chain; 0 on machines whose kernels have but one size."""
+    kernel: str = ""
+    """Oldest Linux that the objects of the start chain say they run on; empty where none says so."""
+    parts: tuple[Part, ...] = ()
+    """The least run stage: the program first, its loader and its libraries, as far as they were found."""
+    missing: tuple[str, ...] = ()
+    """Names of the libraries that the loader looks for and does not find, the one it ends with first."""
+    packages: dict[str, str] = {}
+    """Of the image's package database: file name of a shared library to the package that brought it."""
     size_bytes: int = 0
+    """Bytes of the files of all layers: the sum of their sizes."""
     wasted_bytes: int = 0
+    """Those of them that a later layer hides or replaces."""
     files: int = 0
     elf_files: int = 0
     directories: tuple[Weight, ...] = ()

@@ -12,15 +12,21 @@ from typing import NamedTuple
 
 import msgspec
 
-from analyzers.contents import Weighing
+from analyzers import plugins
+from analyzers.closure import host_fit, start_parts
+from analyzers.contents import DEBUG, SYMBOLS, Weighing
+from analyzers.dotnet import dotnet_findings
 from analyzers.facts import Coverage, LayerFacts
-from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Step, Verdict, Weight, show
-from analyzers.host_libraries import assumption, is_copy
+from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Severity, State, Verdict, Weight, show
+from analyzers.java import java_findings
 from analyzers.linkage import explain
+from analyzers.load_findings import dlopen_findings, host_assumptions, host_findings
 from analyzers.loader import LoadResult
-from analyzers.loader.dlopens import REQUIRED
+from analyzers.needs import find_needs
+from analyzers.node import judge_node
 from analyzers.oci import ImageConfig
 from analyzers.profile import DEFAULT_PROFILE, HostProfile
+from analyzers.python import judge_python
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.size import ImageSize, measure
@@ -36,14 +42,21 @@ class Judge(NamedTuple):
 
 
 JUDGES = (
-    Judge("start", 4),
-    Judge("layers", 1),
-    Judge("size", 2),
+    Judge("start", 5),
+    Judge("layers", 2),
+    Judge("size", 3),
+    Judge("python", 1),
+    Judge("java", 1),
+    Judge("dotnet", 1),
+    Judge("node", 1),
+    Judge("needs", 1),
+    Judge("parts", 1),
 )
 RULES_VERSION = ",".join(f"{judge.name}-{judge.version}" for judge in JUDGES)
 
 _SEVERITIES = tuple(Severity)
 _SHOWN_SYMBOLS = 12
+_SHOWN_PACKAGES = 4_000
 _SHOWN_NOTES = 20
 """Findings of one rule in one layer that are listed one by one."""
 _WASTE_FLOOR = 1_000_000
@@ -71,6 +84,13 @@ def judge_image(
         findings.append(explained[0])
     findings.extend(_loader_findings(start))
     findings.extend(_cpu_findings(start, rootfs, profile))
+    plugged = plugins.Start(start.env, start.cwd, start.user.credentials(dac_override=profile.dac_override), profile)
+    findings.extend(judge_python(rootfs, plugged))
+    findings.extend(java_findings(rootfs, start, config.platform.architecture))
+    findings.extend(dotnet_findings(rootfs, start))
+    findings.extend(judge_node(rootfs, plugged))
+    findings.extend(find_needs(start, rootfs))
+    findings.extend(_remark_findings(start))
     incomplete = tuple(_incomplete(layers))
     if incomplete:
         rule = RULES["image.not-wholly-read"]
@@ -81,6 +101,7 @@ def judge_image(
     findings.extend(_waste_findings(size))
     findings.extend(_content_findings(weights.contents))
     findings.extend(_double_findings(weights.doubles))
+    fit = host_fit(start, rootfs)
     return Report(
         image_id=image_id,
         platform=str(config.platform),
@@ -94,6 +115,11 @@ def judge_image(
         os=_distribution(rootfs),
         libc=_libc(start, rootfs),
         x86_level=_x86_level(start, rootfs),
+        max_page_size=fit.max_page_size,
+        kernel=fit.kernel,
+        parts=start_parts(start, rootfs),
+        missing=() if start.loaded is None else tuple(dict.fromkeys(name for name, _ in start.loaded.missing)),
+        packages=_packages(layers),
         size_bytes=sum(each.file_bytes for each in size.layers),
         wasted_bytes=sum(each.wasted_bytes for each in size.layers),
         files=size.files,
@@ -104,14 +130,10 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=(*_ASSUMPTIONS, *(assumption(name) for name in _from_host(start))),
+        assumptions=(*_ASSUMPTIONS, *dict.fromkeys((*start.assumptions, *host_assumptions(start.loaded)))),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
-
-
-def _from_host(start: Start) -> list[str]:
-    return list(dict(start.loaded.assumed)) if start.loaded is not None else []
 
 
 def _verdict(start: Start, reason: Reason | None) -> Verdict:
@@ -165,8 +187,8 @@ def _loader_findings(start: Start) -> Iterator[Finding]:
         yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
     if start.loaded.ok:
         yield from _later_findings(start.loaded)
-        yield from _host_findings(start.loaded)
-        yield from _dlopen_findings(start.loaded)
+        yield from host_findings(start.loaded)
+        yield from dlopen_findings(start.loaded)
 
 
 def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
@@ -181,31 +203,11 @@ def _later_findings(loaded: LoadResult) -> Iterator[Finding]:
         yield Finding(rule.id, rule.severity, text, path, why=rule.why, remedies=(rule.remedy,))
 
 
-def _host_findings(loaded: LoadResult) -> Iterator[Finding]:
-    """Libraries of the host's driver: those that are rightly not there, and copies that are."""
-    rule = RULES["load.host-library"]
-    for name, by in dict(loaded.assumed).items():
-        text = f"{name} is not in the image: the host's driver brings it"
-        yield Finding(
-            rule.id, rule.severity, text, by, why=rule.why, remedies=(rule.remedy,), assumptions=(assumption(name),)
-        )  # fmt: skip
-    rule = RULES["load.host-library-copied"]
-    for each in loaded.objects:
-        if each.node is not None and is_copy(each.path):
-            text = f"{show(each.path)} is a copy of what the host's driver brings"
-            path = show_path(each.node.path)
-            yield Finding(rule.id, rule.severity, text, path, each.node.layer, why=rule.why, remedies=(rule.remedy,))
-
-
-def _dlopen_findings(loaded: LoadResult) -> Iterator[Finding]:
-    """What objects will open by themselves, by their own notes, and not find."""
-    for each in loaded.wished[:_SHOWN_NOTES]:
-        rule = RULES["load.dlopen-required-absent" if each.priority == REQUIRED else "load.dlopen-absent"]
-        feature = f" for {each.feature}" if each.feature else ""
-        described = f": {each.description}" if each.description else ""
-        text = f"{' or '.join(each.sonames)} is {each.priority}{feature} and not in the image{described}"
-        step = Step("dlopen", each.sonames[0], each.by, ok=False, attempts=each.attempts)
-        yield Finding(rule.id, rule.severity, text, each.by, trail=(step,), why=rule.why, remedies=(rule.remedy,))
+def _remark_findings(start: Start) -> Iterator[Finding]:
+    """What was found on the way through scripts and wrappers."""
+    for each in dict.fromkeys(start.remarks):
+        rule = RULES[each.rule]
+        yield Finding(rule.id, rule.severity, each.message, each.subject, trail=each.steps, why=rule.why, remedies=(rule.remedy,))
 
 
 def _cpu_findings(start: Start, rootfs: Rootfs, profile: HostProfile) -> Iterator[Finding]:
@@ -238,7 +240,7 @@ def _content_findings(contents: Sequence[Content]) -> Iterator[Finding]:
     for each in contents:
         if each.size_bytes < _WASTE_FLOOR:
             continue
-        rule = RULES["size." + each.kind]
+        rule = RULES["size.unstripped" if each.kind in (DEBUG, SYMBOLS) else "size." + each.kind]
         text = f"{each.size_bytes / 1e6:.1f} MB: {each.what}"
         yield Finding(rule.id, rule.severity, text, each.path, each.layer, why=rule.why, remedies=(each.remedy,))
 
@@ -267,11 +269,20 @@ def _summaries(config: ImageConfig, layers: Sequence[LayerFacts], size: ImageSiz
         yield LayerSummary(
             facts.diff_id,
             show(created[index].encode("utf-8", "surrogatepass")) if index < len(created) else "",
-            facts.size_bytes,
+            each.file_bytes,
             each.entries,
             each.wasted_bytes,
             facts.coverage.value,
         )
+
+
+def _packages(layers: Sequence[LayerFacts]) -> dict[str, str]:
+    """What the package databases of all layers say, the uppermost first to speak, at most a few thousand libraries."""
+    found: dict[bytes, bytes] = {}
+    for facts in reversed(layers):
+        for name, package in facts.packages.items():
+            found.setdefault(name, package)
+    return {show(name): show(found[name]) for name in sorted(found)[:_SHOWN_PACKAGES]}
 
 
 def _distribution(rootfs: Rootfs) -> str:

@@ -7,15 +7,30 @@ Fed the blob as it arrives, in any chunks; keeps nothing but facts. Mirrors what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from analyzers.compression import PLAIN, Decompressor, expected_compression
 from analyzers.elf import ElfReader
 from analyzers.entries import Columns
 from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, Kind, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
+from analyzers.jar_facts import JarFacts
+from analyzers.jars import JarReader
 from analyzers.limits import Limits
-from analyzers.readers import ELF_MAGIC, TEXT_ENDINGS, wants_text
+from analyzers.packages import PACKAGE_ENDINGS, PackageSink, database_of
+from analyzers.readers import (
+    CONTENT_ENDINGS,
+    ELF_MAGIC,
+    SCRIPT_ENDINGS,
+    SMALL_TEXT_BYTES,
+    SOURCED_FOLDERS,
+    wants_class,
+    wants_jar,
+    wants_script,
+    wants_small_text,
+    wants_text,
+)
+from analyzers.sinks import HashSink, TextSink
 from analyzers.tar import TarReader
 from analyzers.tar.members import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, LINK, REGULAR, SYMLINK, Member, Sink, xattr
 from analyzers.unpack import Extras, Mark, clean_path, settle
@@ -32,6 +47,7 @@ _KINDS = {
     FIFO: Kind.FIFO,
 }
 _OPAQUE = b".wh..wh..opq"
+_READ_ENDINGS = (*CONTENT_ENDINGS, *PACKAGE_ENDINGS, *SCRIPT_ENDINGS)
 _COMPONENT_BYTES = 255
 """NAME_MAX of every file system images are unpacked on."""
 _NOBODY = 0xFFFFFFFF
@@ -56,6 +72,12 @@ class _LayerVisitor:
         self.texts: dict[int, bytes] = {}
         self.text_bytes = 0
         self.heads: dict[int, bytes] = {}
+        self.jars: dict[bytes, JarFacts] = {}
+        self.classes: dict[int, bytes] = {}
+        self.class_bytes = 0
+        self.packages: dict[bytes, bytes] = {}
+        self.scripts: dict[int, bytes] = {}
+        self.script_bytes = 0
         self.link_parents: set[bytes] = set()
         self.missed: dict[bytes, Ranges] = {}
         self.unread: list[Unread] = []
@@ -64,7 +86,7 @@ class _LayerVisitor:
         """A ceiling on entries was met: members that follow are not looked at."""
         self.partial = False
         self.reading: bytes | None = None
-        """The ELF file whose content is passing."""
+        """The ELF file or jar whose content is passing."""
         self._serial = 0
         self._kept_bytes = 0
 
@@ -110,7 +132,8 @@ class _LayerVisitor:
                 first == _ELF_START
                 or first == b"#!"
                 or member.size >= self.limits.hash_floor_bytes
-                or path.endswith(TEXT_ENDINGS)
+                or path.endswith(_READ_ENDINGS)
+                or path.startswith(SOURCED_FOLDERS)
             ):
                 return self._content(row, serial, member, path, head)
             return None
@@ -196,14 +219,38 @@ class _LayerVisitor:
                 self.heads[serial] = head[: self.limits.script_head_bytes]
             else:
                 self.unreadable(path, "script-limit")
+        if wants_jar(path, head):
+            if member.whole and len(self.jars) < self.limits.layer_jars:
+                return _JarSink(self, row, JarReader(size, self.limits, self.known_ranges.get(path, ())), path)
+            self.unreadable(path, "jar-too-large" if not member.whole else "jar-limit")
+        if wants_class(path, head) and self.room_for_classes(path, len(path)):
+            self.classes[serial] = head[4:8]
         if wants_text(path, head):
             if size <= self.limits.text_file_bytes and self.text_bytes + size <= self.limits.layer_text_bytes and member.whole:
                 self.text_bytes += size
-                return _TextSink(lambda body: self._text(serial, row, body))
+                return TextSink(lambda body: self._text(serial, row, body))
             self.unreadable(path, "text-too-large")
+        fits = size <= SMALL_TEXT_BYTES and self.text_bytes + size <= self.limits.layer_text_bytes
+        if fits and member.whole and wants_small_text(path, head):
+            self.text_bytes += size
+            return TextSink(lambda body: self._text(serial, row, body))
+        if path.endswith(PACKAGE_ENDINGS) and member.whole and database_of(path):
+            return _PackageSink(row, PackageSink(path, self.packages), hashed=size >= self.limits.hash_floor_bytes)
+        room = min(self.limits.script_bytes, self.limits.layer_script_bytes - self.script_bytes)
+        if size <= room and member.whole and wants_script(path, head):
+            self.script_bytes += size
+            return TextSink(lambda body: self.scripts.__setitem__(serial, body))
         if size >= self.limits.hash_floor_bytes and member.whole:
-            return _HashSink(row)
+            return HashSink(row)
         return None
+
+    def room_for_classes(self, path: bytes, more: int) -> bool:
+        """Whether so many bytes of class names may still be kept; the layer is PARTIAL if not."""
+        self.class_bytes += more
+        if self.class_bytes > self.limits.layer_class_bytes:
+            self.unreadable(path, "class-limit")
+            return False
+        return True
 
     def _text(self, serial: int, row: list[object], body: bytes) -> None:
         self.texts[serial] = body
@@ -248,30 +295,25 @@ def _owner(number: int) -> int:
     return 0 if number == _NOBODY else number
 
 
-class _HashSink:
-    __slots__ = ("_hash", "_row", "feed")
+class _PackageSink:
+    """A package database; one that is big is hashed too, as every big file is."""
 
-    def __init__(self, row: list[object]) -> None:
+    __slots__ = ("_hash", "_packages", "_row")
+
+    def __init__(self, row: list[object], packages: PackageSink, *, hashed: bool) -> None:
         self._row = row
-        self._hash = hashlib.sha256()
-        self.feed: Callable[[memoryview], None] = self._hash.update
-
-    def close(self) -> None:
-        self._row[8] = self._hash.digest()
-
-
-class _TextSink:
-    __slots__ = ("_body", "_then")
-
-    def __init__(self, then: Callable[[bytes], None]) -> None:
-        self._body = bytearray()
-        self._then = then
+        self._packages = packages
+        self._hash = hashlib.sha256() if hashed else None
 
     def feed(self, view: memoryview) -> None:
-        self._body += view
+        self._packages.feed(view)
+        if self._hash is not None:
+            self._hash.update(view)
 
     def close(self) -> None:
-        self._then(bytes(self._body))
+        self._packages.close()
+        if self._hash is not None:
+            self._row[8] = self._hash.digest()
 
 
 class _ElfSink:
@@ -310,6 +352,39 @@ class _ElfSink:
             visitor.unreadable(self._path, "symbol-limit")
             return
         visitor.symbols[digest] = result.symbols
+
+
+class _JarSink:
+    __slots__ = ("_hash", "_path", "_reader", "_row", "_visitor")
+
+    def __init__(self, visitor: _LayerVisitor, row: list[object], reader: JarReader, path: bytes) -> None:
+        self._visitor = visitor
+        self._row = row
+        self._reader = reader
+        self._path = path
+        self._hash = hashlib.sha256()
+        visitor.reading = path
+
+    def feed(self, view: memoryview) -> None:
+        self._hash.update(view)
+        self._reader.feed(view)
+
+    def close(self) -> None:
+        visitor = self._visitor
+        visitor.reading = None
+        digest = self._row[8] = self._hash.digest()
+        if digest in visitor.jars:
+            return
+        result = self._reader.finish()
+        if result.missed:
+            visitor.missed[self._path] = result.missed
+            visitor.unreadable(self._path, "jar-missed-ranges")
+        if result.unread:
+            visitor.unreadable(self._path, result.unread)
+        for defect in result.facts.defects:
+            visitor.note(defect, self._path)
+        if visitor.room_for_classes(self._path, len(result.facts.class_names)):
+            visitor.jars[digest] = result.facts
 
 
 class LayerReader:
@@ -353,7 +428,7 @@ class LayerReader:
 
     @property
     def missed(self) -> dict[bytes, Ranges]:
-        """Byte ranges of ELF files found to be needed too late; a second pass with `known_ranges` reads them."""
+        """Byte ranges of ELF files and jars found to be needed too late; a second pass with `known_ranges` reads them."""
         return self._visitor.missed
 
     def feed(self, chunk: bytes | memoryview) -> None:
@@ -386,7 +461,7 @@ class LayerReader:
         extras = Extras(
             visitor.devices,
             visitor.capabilities,
-            frozenset(visitor.texts.keys() | visitor.heads.keys()),
+            frozenset(visitor.texts.keys() | visitor.heads.keys() | visitor.classes.keys() | visitor.scripts.keys()),
             frozenset(visitor.link_parents),
         )
         runs, visitor.runs = visitor.runs, []
@@ -407,6 +482,10 @@ class LayerReader:
             symbols={digest: visitor.symbols[digest] for digest in sorted(visitor.symbols) if digest in present},
             texts=_placed(visitor.texts, settled.places),
             heads=_placed(visitor.heads, settled.places),
+            jars={digest: visitor.jars[digest] for digest in sorted(visitor.jars) if digest in present},
+            classes=_placed(visitor.classes, settled.places),
+            packages=visitor.packages,
+            scripts=_placed(visitor.scripts, settled.places),
             unread=tuple(visitor.unread),
             notes=tuple(visitor.notes),
             coverage=Coverage.PARTIAL if visitor.partial else Coverage.FULL,

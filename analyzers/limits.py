@@ -70,8 +70,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     script_head_bytes: int = 256
     """The kernel's BINPRM_BUF_SIZE (K19)."""
     layer_heads: int = 200_000
+    script_bytes: int = 128 * KIB
+    """The text of a shell script; that of a longer one is not kept, and it is not followed."""
+    layer_script_bytes: int = 16 * MIB
+    """The texts of all shell scripts of one layer together; those that come later are not kept."""
     hash_floor_bytes: int = 1 * MIB
     """Regular files of this size or more have their content hashed; ELF files always have."""
+    jar_kept_bytes: int = 64 * MIB
+    jar_entries: int = 65_535
+    jar_directory_bytes: int = 16 * MIB
+    jar_inflated_bytes: int = 256 * MIB
+    """All that is inflated of one jar and of the jars inside it."""
+    jar_natives: int = 256
+    jar_nested: int = 2_000
+    layer_jars: int = 20_000
+    layer_class_bytes: int = 64 * MIB
+    """Names of all classes of one layer, in jars and outside."""
     needed: int = 4_096
     search_dirs: int = 256
     version_records: int = 65_535

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from analyzers.accounts import Credentials
+from analyzers.builds import built_words, static_remedies
 from analyzers.facts import ElfFacts, Kind, LayerFacts
 from analyzers.finding import Finding, Outcome, Reason, State, Step, show
 from analyzers.kernel import NATIVE, Execution, execute_elf
@@ -139,6 +140,8 @@ def _missing_name(start: Start) -> bytes:
 
 def _find_cause(start: Start, rootfs: Rootfs, config: ImageConfig) -> Cause:
     executed = start.execution
+    if start.refusal is not None and start.refusal.why:
+        return Cause(start.cause, start.refusal.why, start.refusal.remedies)
     if start.cause in ("elf.interpreter-absent",) and executed is not None:
         return _interpreter_absent(executed, rootfs, config)
     if start.cause.startswith("load.") and start.loaded is not None:
@@ -163,8 +166,8 @@ def _interpreter_absent(executed: Execution, rootfs: Rootfs, config: ImageConfig
     architecture = config.platform.architecture
     musl_wanted = b"ld-musl" in name
     glibc_wanted = not musl_wanted and (b"/ld-linux" in name or b"/ld64" in name or name.endswith(b"/ld.so.1"))
-    wants = _needs_words(name, facts)
-    remedies = _static_remedies(facts)
+    wants = f"{_needs_words(name, facts)} {built_words(facts)}".strip()
+    remedies = static_remedies(facts)
     if name.startswith(_FOREIGN_PREFIXES):
         return Cause("elf.interpreter-foreign-prefix", wants)
     elsewhere = _elsewhere(rootfs, name)
@@ -204,17 +207,6 @@ def _needs_words(name: bytes, facts: ElfFacts | None) -> str:
         shown.append(show(needed) + (f" ({newest})" if newest else ""))
     more = len(facts.needed) - len(shown)
     return f"{words}, and the libraries {', '.join(shown)}" + (f" and {more} more." if more > 0 else ".")
-
-
-def _static_remedies(facts: ElfFacts | None) -> tuple[str, ...]:
-    if facts is None:
-        return ()
-    if facts.go_build_info:
-        return (
-            "Build with CGO_ENABLED=0: the program is then static.",
-            "Or build with -tags netgo,osusergo where only net and os/user bring in cgo.",
-        )
-    return ("Link it statically (-static, or Rust's *-unknown-linux-musl target).",)
 
 
 def _base_remedies(musl: bool) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from analyzers.accounts import Credentials
 from analyzers.entries import Entries
 from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, SymbolFacts
+from analyzers.jar_facts import JarFacts, class_version
 
 MAX_LINKS = 40
 """The kernel's MAXSYMLINKS: the 41st link of one look-up is ELOOP."""
@@ -432,6 +433,20 @@ class Rootfs:
         layer = self._layers[node.layer]
         return layer.facts.heads.get(node.entry.path)
 
+    def jar(self, node: Node) -> JarFacts | None:
+        """Facts of a jar; None when it is none by its name or was not read."""
+        return self._layers[node.layer].facts.jars.get(node.entry.sha256) if node.entry.kind == Kind.FILE else None
+
+    def class_file(self, node: Node) -> tuple[int, int] | None:
+        """(major, minor) version of a class file outside jars; None when it is none."""
+        packed = self._layers[node.layer].facts.classes.get(node.entry.path)
+        return None if packed is None else class_version(packed)
+
+    def script(self, node: Node) -> bytes | None:
+        """The whole text of a shell script, or of a file like one; None where it was not kept."""
+        facts = self._layers[node.layer].facts
+        return facts.scripts.get(node.entry.path) or facts.texts.get(node.entry.path)
+
     def unread(self, node: Node) -> bool:
         """Whether a reader wanted this file and could not read it whole."""
         layer = self._layers[node.layer]
@@ -443,14 +458,44 @@ class Rootfs:
 
     def named(self, base: bytes) -> Iterator[Node]:
         """Every visible path whose last component is `base`, sorted; reads all paths."""
-        end = b"/" + base
+        return (node for node in self.ending(base) if node.path.rpartition(b"/")[2] == base)
+
+    def ending(self, end: bytes) -> Iterator[Node]:
+        """Every visible path that ends so, sorted; reads all paths."""
         wanted: set[bytes] = set()
         for layer in self._layers[: len(self.layers)]:
-            wanted.update(path for path in layer.entries.paths() if path.endswith(end) or path == base)
+            wanted.update(path for path in layer.entries.paths() if path.endswith(end))
         for path in sorted(wanted):
             place = self._place(path)
             if place is not None and place.node.layer < len(self.layers):
                 yield place.node
+
+    def starting(self, prefix: bytes, ending: bytes = b"") -> Iterator[Node]:
+        """Every visible path that begins with `prefix` (canonical, not empty) and has that ending, sorted."""
+        wanted: set[bytes] = set()
+        for layer in self._layers[: len(self.layers)]:
+            entries = layer.entries
+            wanted.update(path for path in map(entries.path, entries.starting(prefix)) if path.endswith(ending))
+        for path in sorted(wanted):
+            place = self._place(path)
+            if place is not None and place.node.layer < len(self.layers):
+                yield place.node
+
+    def children(self, directory: bytes) -> Iterator[Node]:
+        """What a directory (canonical) has in it, sorted by name; what lies deeper is skipped without a look."""
+        place = self._place(directory)
+        prefix = directory + b"/" if directory else b""
+        names: set[bytes] = set()
+        for index in () if place is None else place.layers:
+            names.update(self._layers[index].entries.names(directory))
+        for name in sorted(names):
+            found = self._place(prefix + name)
+            if found is not None:
+                yield found.node
+
+    def names(self, directory: bytes) -> tuple[bytes, ...]:
+        """Names directly below `directory` (canonical), sorted; an empty tuple for what is no directory."""
+        return tuple(node.path.rpartition(b"/")[2] for node in self.children(directory))
 
     def holders(self, directory: bytes) -> frozenset[int]:
         """The layers whose entries directly below `directory` (canonical) can be visible."""

@@ -65,9 +65,10 @@ def measure(rootfs: Rootfs, weighing: Weighing | None = None) -> ImageSize:
             wasted[index] += 0 if visible else size
         if visible and kind in (_FILE, _HARDLINK):
             files += 1
-            elf_files += bool(sha256) and sha256 in elf[index]
+            facts_of = elf[index].get(sha256) if sha256 else None
+            elf_files += facts_of is not None
             if weighing is not None and kind == _FILE:
-                weighing.see(path, size, index, sha256)
+                weighing.see(path, size, index, sha256, facts_of)
     sizes = tuple(LayerSize(*each) for each in zip(bytes_of, wasted, entries, strict=True))
     return ImageSize(sizes, files, elf_files)
 

@@ -15,7 +15,7 @@ import msgspec
 from analyzers.accounts import MAX_ID, ResolvedUser, resolve_user
 from analyzers.facts import Kind
 from analyzers.finding import Attempt, Outcome, Stage, State, Step, show
-from analyzers.handover import MAX_HANDOVERS, Refusal, Surroundings, hand_over
+from analyzers.handover import MAX_HANDOVERS, Following, Refusal, Remark, Surroundings, hand_over
 from analyzers.kernel import Execution, execute
 from analyzers.loader import LoadResult, Process, load
 from analyzers.lookup import STRERROR, Failed, clean, go_quote, look_up
@@ -67,6 +67,12 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     user: ResolvedUser = ResolvedUser()
     execution: Execution | None = None
     loaded: LoadResult | None = None
+    refusal: Refusal | None = None
+    """Of a first program that runs and gives up."""
+    remarks: tuple[Remark, ...] = ()
+    """What was found on the way and does not end the start."""
+    assumptions: tuple[str, ...] = ()
+    """How far scripts were followed, where not to their ends."""
 
 
 class _Context(NamedTuple):
@@ -79,6 +85,8 @@ class _Context(NamedTuple):
     env: tuple[bytes, ...]
     cwd: bytes
     user: ResolvedUser
+    blurred: bool = False
+    """Some arguments of the program that runs now are unknown."""
 
 
 def foretell_start(rootfs: Rootfs, config: ImageConfig, profile: HostProfile, overrides: Overrides) -> Start:
@@ -171,14 +179,59 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
     facts = None if executed.program is None else context.rootfs.elf(executed.program)
     family = base.loaded.family if base.loaded is not None else "" if facts is None else facts.static_libc
     place = Surroundings(context.rootfs, context.env, context.cwd, context.profile, context.architecture)
-    done = hand_over(place, executed, family) if left else None
+    done = hand_over(place, executed, family) if left and not context.blurred else None
     if done is None:
         return _started(base, steps)
+    if isinstance(done, Following):
+        return _follow(context, base, steps, done, left)
     steps.extend(done.steps)
     base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
     if isinstance(done, Refusal):
-        base = msgspec.structs.replace(base, lines=(*base.lines, *done.lines))
-        return _end(base, steps, Stage.STARTED, done.cause, message=done.lines[0], exit_code=done.exit_code)
+        base = _noted(base, done.lines, done.remarks, done.assumptions)
+        base = msgspec.structs.replace(base, refusal=done)
+        return _end(base, steps, Stage.STARTED, done.cause, message=done.message or done.lines[0], exit_code=done.exit_code)
+    return _execute_next(context, base, steps, done, left)
+
+
+def _noted(base: Start, lines: tuple[bytes, ...], remarks: tuple[Remark, ...], assumptions: tuple[str, ...]) -> Start:
+    return msgspec.structs.replace(
+        base,
+        lines=(*base.lines, *lines),
+        remarks=(*base.remarks, *remarks),
+        assumptions=(*base.assumptions, *assumptions),
+    )
+
+
+def _follow(context: _Context, base: Start, steps: list[Step], done: Following, left: int) -> Start:
+    """Where it may be one of several programs, it fails only where each of them does."""
+    base = _noted(base, done.lines, done.remarks, done.assumptions)
+    if done.executed is None:
+        return _started(base, steps)
+    first = _follow_one(context, base, list(steps), done, left)
+    for other in done.others:
+        if first.state is not State.FAILS:
+            break
+        second = _follow_one(context, base, list(steps), other, left)
+        if second.state is not State.FAILS:
+            remark = Remark(
+                "shell.may-fail", "in one of the ways through the script: " + show(first.message), show_path(first.subject)
+            )
+            second = msgspec.structs.replace(second, remarks=(*second.remarks, remark))
+            first = second
+    return first
+
+
+def _follow_one(context: _Context, base: Start, steps: list[Step], done: Following, left: int) -> Start:
+    executed = done.executed
+    if executed is None:
+        return _started(base, steps)
+    steps.extend(executed.steps)
+    context = context._replace(env=tuple(done.env), cwd=done.cwd, blurred=not done.whole)
+    base = msgspec.structs.replace(base, subject=executed.subject or base.subject, culprit=executed.culprit)
+    return _execute_next(context, base, steps, executed, left)
+
+
+def _execute_next(context: _Context, base: Start, steps: list[Step], done: Execution, left: int) -> Start:
     base = msgspec.structs.replace(base, execution=done, loaded=None)
     if done.unknown:
         return _unknown(base, steps, done.unknown)

@@ -20,9 +20,10 @@ from analyzers.compression import zstd
 from analyzers.entries import Columns, Entries
 from analyzers.errors import Rejected
 from analyzers.facts import Coverage, ElfFacts, LayerFacts, LayerNote, SymbolFacts, Unread, Verified
+from analyzers.jar_facts import JarFacts
 
 CHUNK_BYTES = 1 << 20
-SECTIONS = ("entries", "elf", "symbols", "text")
+SECTIONS = ("entries", "elf", "symbols", "text", "jars")
 _LEVEL = 3
 _BATCH_BYTES = 512 << 10
 _LENGTH_BYTES = 4
@@ -89,7 +90,30 @@ class _Content(msgspec.Struct, frozen=True, array_like=True, tag="content"):
     body: bytes
 
 
-_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content
+class _Jar(msgspec.Struct, frozen=True, array_like=True, tag="jar"):
+    sha256: bytes
+    facts: JarFacts
+
+
+class _Classes(msgspec.Struct, frozen=True, array_like=True, tag="classes"):
+    """Some of the class files outside jars: paths, and four bytes of each."""
+
+    paths: list[bytes]
+    versions: bytes
+
+
+class _Packages(msgspec.Struct, frozen=True, array_like=True, tag="packages"):
+    """Some of the pairs of library and package."""
+
+    pairs: list[tuple[bytes, bytes]]
+
+
+class _Script(msgspec.Struct, frozen=True, array_like=True, tag="script"):
+    path: bytes
+    body: bytes
+
+
+_Record = _Head | _Rows | _Paths | _Remarks | _Elf | _Symbols | _Content | _Jar | _Classes | _Packages | _Script
 
 
 def pack(facts: LayerFacts) -> list[Section]:
@@ -101,9 +125,19 @@ def pack(facts: LayerFacts) -> list[Section]:
     symbols = facts.symbols
     if symbols is not None:
         sections.append(Section("symbols", _chunks(_Symbols(digest, symbols[digest]) for digest in sorted(symbols))))
-    contents = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents: list[_Record] = [_Content(False, path, facts.texts[path]) for path in sorted(facts.texts)]
+    contents += [_Script(path, facts.scripts[path]) for path in sorted(facts.scripts)]
     contents += [_Content(True, path, facts.heads[path]) for path in sorted(facts.heads)]
-    return [*sections, Section("text", _chunks(contents))]
+    if facts.packages:
+        contents.append(_Packages(sorted(facts.packages.items())))
+    return [*sections, Section("text", _chunks(contents)), Section("jars", _chunks(_jar_records(facts)))]
+
+
+def _jar_records(facts: LayerFacts) -> Iterator[_Record]:
+    for digest in sorted(facts.jars):
+        yield _Jar(digest, facts.jars[digest])
+    for batch in _batches(sorted(facts.classes)):
+        yield _Classes(batch, b"".join(facts.classes[path] for path in batch))
 
 
 def unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
@@ -223,6 +257,10 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     elf: dict[bytes, ElfFacts] = {}
     symbols: dict[bytes, SymbolFacts] | None = {} if "symbols" in sections else None
     contents: dict[bool, dict[bytes, bytes]] = {False: {}, True: {}}
+    jars: dict[bytes, JarFacts] = {}
+    classes: dict[bytes, bytes] = {}
+    packages: dict[bytes, bytes] = {}
+    scripts: dict[bytes, bytes] = {}
     for record in _records(sections["entries"]):
         match record:
             case _Head():
@@ -242,6 +280,16 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
     for record in _records([*sections.get("text", ())]):
         if isinstance(record, _Content):
             contents[record.head][record.path] = record.body
+        elif isinstance(record, _Script):
+            scripts[record.path] = record.body
+        elif isinstance(record, _Packages):
+            packages.update(record.pairs)
+    for record in _records([*sections.get("jars", ())]):
+        match record:
+            case _Jar():
+                jars[record.sha256] = record.facts
+            case _Classes():
+                classes.update((path, record.versions[4 * at : 4 * at + 4]) for at, path in enumerate(record.paths))
     if head is None or head.rows != len(columns):
         raise ValueError("the entries are not whole")
     return LayerFacts(
@@ -254,6 +302,10 @@ def _unpack(sections: Mapping[str, Sequence[bytes]]) -> LayerFacts:
         symbols=symbols,
         texts=contents[False],
         heads=contents[True],
+        jars=jars,
+        classes=classes,
+        packages=packages,
+        scripts=scripts,
         unread=remarks.unread,
         notes=remarks.notes,
         coverage=head.coverage,

@@ -22,7 +22,7 @@ from grafana_foundation_sdk.models import dashboard as words
 
 from grafana import daemon, fleet, one_image
 from grafana.panels import DATASOURCE, Panel
-from grafana.queries import DAEMON
+from grafana.queries import DAEMON, INFO, TEAM
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
 TAG = "enoent"
@@ -56,13 +56,15 @@ def _dashboard(name: str, told: str, variables: Sequence[object], sections: Sect
 
 def _images(*, one: bool = False) -> list[object]:
     """The variables by which images are chosen; with `one` a single repository."""
-    registry = 'registry=~"$registry"'
-    chosen = f'{DAEMON}, {registry}, repository=~"$repository"'
+    of_team = f"{DAEMON}, {TEAM}"
+    of_registry = f'{of_team}, registry=~"$registry"'
+    chosen = f'{of_registry}, repository=~"$repository"'
     return [
-        choice("registry", "Registry", "enoent_image_info", DAEMON),
-        choice("repository", "Repository", "enoent_image_info", f"{DAEMON}, {registry}", one=one),
-        choice("tag", "Tag", "enoent_image_info", chosen),
-        choice("platform", "Platform", "enoent_image_info", chosen),
+        choice("team", "Team", INFO, DAEMON),
+        choice("registry", "Registry", INFO, of_team),
+        choice("repository", "Repository", INFO, of_registry, one=one),
+        choice("tag", "Tag", INFO, chosen),
+        choice("platform", "Platform", INFO, chosen),
         TextBoxVariable("page").label("Address of enoent").default_value("http://localhost:8736"),
     ]
 

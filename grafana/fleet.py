@@ -8,6 +8,7 @@ from grafana.panels import AMBER, GREEN, RED, Column, Panel, Query, bars, figure
 from grafana.queries import DAEMON, IMAGE, LEGEND, OVER_TIME, PAGE, described, image, largest, of_team, verdicts
 
 ISA = 'isa!=""'
+NEW = 'rule!=""'
 NAME = (
     Column("registry", "registry"),
     Column("repository", "repository", link=PAGE),
@@ -44,10 +45,15 @@ def failing_panels() -> list[Panel]:
     joined = f"{fails} * on ({IMAGE}) group_left (team, os, libc, digest) {described('team, os, libc, digest')}"
     columns = (*NAME, Column("team", "team"), Column("reason", "reason", colour=RED), Column("os", "os"),
                Column("libc", "libc"), Column("digest", "digest"))  # fmt: skip
+    new, team = image("enoent_image_new_rules", NEW, "rule"), described("team")
+    news = (*NAME, Column("team", "team"), Column("rule", "rule", colour=RED), Column("Value", "new rules", "short"))
     return [
         rows("What fails", "Every image that will not start, and why. A click on its name opens the page that explains it.",
              columns, Query(joined), sort="reason", empty="Nothing fails.",
              hidden=("Time", "Value", "source")).height(9).span(24),
+        rows("Made worse by the last push", "Images whose last push brought a rule that says that something fails, now or "
+             "later; how many rules, and one of them by name.", news, Query(f"{new} * on ({IMAGE}) group_left (team) {team}"),
+             sort="new rules", empty="No push brought anything that fails.", hidden=("Time", "source")).height(7).span(24),
     ]  # fmt: skip
 
 
@@ -98,12 +104,12 @@ def size_panels() -> list[Panel]:
     smallest = image("enoent_image_uncompressed_bytes", smallest=True)
     unique, growth = image("enoent_image_unique_bytes"), image("enoent_image_growth_bytes")
     return [
-        bars("Biggest", "Bytes of the layers as unpacked; the ten biggest.", Query(f"topk(10, {size})", LEGEND),
+        bars("Biggest", "Bytes of the files of all layers; the ten biggest.", Query(f"topk(10, {size})", LEGEND),
              unit=units.BytesIEC).height(10).span(8),
         bars("Wasted", "Bytes that a later layer hides or replaces, yet everyone pulls; the ten worst.",
              Query(f"topk(10, {image('enoent_image_wasted_bytes')} > 0)", LEGEND), unit=units.BytesIEC, colour=AMBER)
         .height(10).span(8),
-        bars("Grown", "Bytes above the smallest size that the tag had in the time shown; the ten that grew most.",
+        bars("Fastest growing", "Bytes above the smallest size that the tag had in the time shown; the ten that grew most.",
              Query(f"topk(10, {size} - {smallest} > 0)", LEGEND), unit=units.BytesIEC, colour=RED).height(10).span(8),
         bars("Grown by the last push", "Bytes that the last push of a tag added; the ten that grew most.",
              Query(f"topk(10, {growth} > 0)", LEGEND), unit=units.BytesIEC, colour=RED).height(10).span(8),

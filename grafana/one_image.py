@@ -46,7 +46,7 @@ def size_panels() -> list[Panel]:
         return lines(title, told, Query(image(metric), LEGEND), unit=units.BytesIEC).height(7).span(8)
 
     return [
-        over_time("Unpacked", "Bytes of the layers as unpacked.", "enoent_image_uncompressed_bytes"),
+        over_time("Unpacked", "Bytes of the files of all layers.", "enoent_image_uncompressed_bytes"),
         over_time("To pull", "Bytes of the layers as transported, where the source tells.", "enoent_image_compressed_bytes"),
         over_time("Wasted bytes", "Bytes that a later layer hides or replaces.", "enoent_image_wasted_bytes"),
         over_time("Its own", "Bytes of layers that no other image of the fleet has.", "enoent_image_unique_bytes"),

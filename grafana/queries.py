@@ -8,6 +8,9 @@ from __future__ import annotations
 
 DAEMON = 'job=~"$job"'
 CHOSEN = f'{DAEMON}, registry=~"$registry", repository=~"$repository", tag=~"$tag", platform=~"$platform"'
+TEAM = 'team=~"$team"'
+"""Only on what the image is; everything else is joined to it."""
+INFO = "enoent_image_info"
 IMAGE = "source, registry, repository, tag, platform"
 LEGEND = "{{repository}}:{{tag}} {{platform}}"
 PAGE = "${page}/?repository=${__data.fields.repository:percentencode}&tag=${__data.fields.tag:percentencode}"
@@ -19,9 +22,11 @@ OVER_TIME += "&var-tag=${__data.fields.tag:percentencode}"
 
 def image(metric: str, matchers: str = "", labels: str = "", *, smallest: bool = False) -> str:
     """One series for each image that is chosen, keeping `labels` too; `smallest` is the least value of the time shown."""
-    chosen = f"{metric}{{{CHOSEN}{', ' if matchers else ''}{matchers}}}"
     by = f"{IMAGE}, {labels}" if labels else IMAGE
-    return f"min by ({by}) (min_over_time({chosen}[$__range]))" if smallest else f"max by ({by}) ({chosen})"
+    wanted = ", ".join(each for each in (CHOSEN, TEAM if metric == INFO else "", matchers) if each)
+    chosen = f"{metric}{{{wanted}}}"
+    found = f"min by ({by}) (min_over_time({chosen}[$__range]))" if smallest else f"max by ({by}) ({chosen})"
+    return found if metric == INFO else f"({found} and on ({IMAGE}) {INFO}{{{CHOSEN}, {TEAM}}})"
 
 
 def verdicts(verdict: str) -> str:
@@ -44,7 +49,7 @@ def described(labels: str) -> str:
 
     Two daemons may see a moved tag at different times; one description is enough, and a second would break the join.
     """
-    return f"topk by ({IMAGE}) (1, {image('enoent_image_info', labels=labels)})"
+    return f"topk by ({IMAGE}) (1, {image(INFO, labels=labels)})"
 
 
 def of_team(series: str) -> str:

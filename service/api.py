@@ -18,10 +18,16 @@ from msgspec import Meta
 
 from analyzers.errors import Malformed
 from analyzers.finding import Finding, LayerSummary, Report, Severity
+from service.bases import Fit, base_of, fits
 from service.fleet import MAX_PAGE, FleetPage, FleetQuery, FleetRow
+from service.remedies import Remedy, remedies_of
 from service.risk import FindingCount
 from service.routes import Call, Problem, Refused, Route, Site, json_response, store_answers
+from service.silencing import Silenced
+from service.sources import Build
 
+MOST_OWN_BASES = 6
+"""Images of the fleet that a program is tried on, those that most others are built on."""
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Most items on a page.")]
 Cursor = Annotated[str, Meta(max_length=2000, description="`next` of the page before.")]
 
@@ -72,13 +78,23 @@ class ImageItem(msgspec.Struct, frozen=True, kw_only=True):
     wasted_bytes: int
     layers: int
     findings: tuple[FindingCounts, ...]
+    silenced: tuple[FindingCounts, ...]
+    """Those of the findings that the configuration silences."""
     risk: int | None
     """0 to 100 by the formula of docs/metrics.md; null where nothing is known."""
     team: str
+    build: Build | None
+    """The build that made it, where a source told of one."""
     growth_bytes: int | None
     """Change of the unpacked size by the last push of this tag; null before there were two."""
+    new_rules: tuple[str, ...] | None
+    """Rules of fatal and later findings that the last push of this tag brought; null before there were two."""
     isa_level: int
     """x86-64 level that the start chain needs; 0 where it says none."""
+    max_page_size: int
+    """Largest page of a kernel that can map the start chain; 0 where that does not apply."""
+    kernel: str
+    """Oldest Linux that the start chain says it runs on; empty where it says none."""
     complete: bool
     first_seen: float
     last_seen: float
@@ -104,6 +120,12 @@ class ImageDocument(msgspec.Struct, frozen=True):
     report: Report
     compressed_layer_bytes: tuple[int, ...]
     """One number a layer, lowest first; empty when the source does not tell."""
+    silenced: tuple[Silenced, ...]
+    """The findings that the configuration silences for the first of the names."""
+    remedies: tuple[Remedy, ...]
+    """What would mend it, from the package databases of the fleet's images."""
+    bases: tuple[Fit, ...]
+    """Bases that would do for its program, and what it would weigh on them."""
 
 
 class LayerDocument(msgspec.Struct, frozen=True):
@@ -124,6 +146,10 @@ class RuleItem(msgspec.Struct, frozen=True):
     why: str
     remedy: str
     source: str
+    example: str
+    """A message as a report has it."""
+    evidence: str
+    """What in the image decides."""
 
 
 class RuleList(msgspec.Struct, frozen=True):
@@ -138,6 +164,8 @@ class FindingItem(msgspec.Struct, frozen=True):
     title: str
     images: int
     findings: int
+    silenced: int
+    """Findings that the configuration silences; they are not among the others."""
 
 
 class FindingList(msgspec.Struct, frozen=True):
@@ -149,6 +177,8 @@ class FoundIn(msgspec.Struct, frozen=True):
 
     image: ImageItem
     findings: tuple[Finding, ...]
+    silenced: tuple[Silenced, ...]
+    """Those of them that are silenced; `finding` is the place in the list beside."""
 
 
 class FoundInList(msgspec.Struct, frozen=True):
@@ -181,8 +211,10 @@ def item_of(row: FleetRow) -> ImageItem:
         outcome=row.outcome, detail=row.detail, stage=row.stage or "", reason=row.reason or "", message=row.message,
         exit_code=row.exit_code, os=row.os, libc=row.libc, compressed_bytes=row.compressed_bytes,
         uncompressed_bytes=row.size_bytes, wasted_bytes=row.wasted_bytes, layers=len(row.layers),
-        findings=tuple(_count(found) for found in row.findings), complete=row.complete, risk=row.risk,
-        team=row.team, growth_bytes=row.growth_bytes, isa_level=row.isa_level, first_seen=row.first_seen,
+        findings=tuple(_count(found) for found in row.findings), silenced=tuple(_count(found) for found in row.silenced),
+        complete=row.complete, risk=row.risk,
+        team=row.team, build=row.build, growth_bytes=row.growth_bytes, new_rules=row.new_rules, isa_level=row.isa_level,
+        max_page_size=row.max_page_size, kernel=row.kernel, first_seen=row.first_seen,
         last_seen=row.last_seen, analysed_at=row.analysed_at,
         report_url=f"/api/v1/images/{quote(row.image_id)}" if row.report_key else "",
     )  # fmt: skip
@@ -211,34 +243,82 @@ def rule_item(site: Site, rule_id: str) -> RuleItem:
     """The rule, or a bare row for one that only older reports know."""
     rule = site.rules.get(rule_id)
     if rule is None:
-        return RuleItem(rule_id, "", rule_id, "", "", "")
-    return RuleItem(rule.id, str(rule.severity), rule.title, rule.why, rule.remedy, rule.source)
+        return RuleItem(rule_id, "", rule_id, "", "", "", "", "")
+    return RuleItem(rule.id, str(rule.severity), rule.title, rule.why, rule.remedy, rule.source, rule.example, rule.evidence)
 
 
 def finding_items(site: Site) -> tuple[FindingItem, ...]:
     """Every rule that found something, worst and widest first."""
     images: Counter[tuple[str, str]] = Counter()
     findings: Counter[tuple[str, str]] = Counter()
+    silenced: Counter[tuple[str, str]] = Counter()
     for row in site.fleet.rows():
         for found in row.findings:
+            images[found.severity, found.rule] += 0
+        for found in row.loud:
             images[found.severity, found.rule] += 1
             findings[found.severity, found.rule] += found.count
+        for found in row.silenced:
+            silenced[found.severity, found.rule] += found.count
     order = {str(severity): place for place, severity in enumerate(Severity)}
     ranked = sorted(images, key=lambda pair: (order[pair[0]], -images[pair], pair[1]))
     return tuple(
-        FindingItem(rule, str(severity), rule_item(site, rule).title, images[severity, rule], findings[severity, rule])
+        FindingItem(
+            rule,
+            str(severity),
+            rule_item(site, rule).title,
+            images[severity, rule],
+            findings[severity, rule],
+            silenced[severity, rule],
+        )
         for severity, rule in ranked
     )
 
 
 async def found_in(site: Site, page: FleetPage, rule: str) -> tuple[FoundIn, ...]:
     """The findings of a rule in the images of a page, from their reports."""
-    reports: dict[str, tuple[Finding, ...]] = {}
+    reports: dict[str, Report] = {}
     for row in page.rows:
         if row.report_key not in reports:
             report = msgspec.json.decode(await report_bytes(site, (row,)), type=Report)
-            reports[row.report_key] = tuple(found for found in report.findings if found.rule == rule)
-    return tuple(FoundIn(item_of(row), reports[row.report_key]) for row in page.rows)
+            own = tuple(found for found in report.findings if found.rule == rule)
+            reports[row.report_key] = msgspec.structs.replace(report, findings=own)
+    return tuple(
+        FoundIn(item_of(row), reports[row.report_key].findings, silenced_in(site, row, reports[row.report_key]))
+        for row in page.rows
+    )
+
+
+async def remedies_in(site: Site, report: Report) -> tuple[Remedy, ...]:
+    """What the fleet's package databases know to mend it."""
+    if not report.missing:
+        return ()
+    with store_answers():
+        learned = await site.reports.packages_of(report)
+    names = {row.image_id: row.name for row in site.fleet.rows() if row.image_id in {each.image_id for each in learned.values()}}
+    return remedies_of(report, learned, names)
+
+
+async def bases_in(site: Site, row: FleetRow, report: Report) -> tuple[Fit, ...]:
+    """How the program would do on the images that others of the fleet are built on, and on published ones."""
+    if not report.parts:
+        return ()
+    shares = site.exposition.sharing.by_image.values()
+    wanted = Counter(share.base for share in shares if share.base)
+    built_on = {name for name, _ in wanted.most_common(MOST_OWN_BASES)}
+    own = []
+    for other in site.fleet.rows():
+        if other.name in built_on and other.platform == row.platform and other.report_key:
+            with store_answers():
+                body = await site.reports.report(other.report_key)
+            base = base_of(other.name, msgspec.json.decode(body, type=Report)) if body is not None else None
+            own += [base] if base is not None else []
+    return fits(report, own)
+
+
+def silenced_in(site: Site, row: FleetRow, report: Report) -> tuple[Silenced, ...]:
+    """The findings that the configuration silences for this name."""
+    return site.fleet.silences.of(row.registry, row.repository, report)
 
 
 def listed(site: Site, query: FleetQuery, limit: int, cursor: str) -> FleetPage:
@@ -260,7 +340,11 @@ async def show_image(site: Site, call: Call) -> web.StreamResponse:
     count = len(rows[0].layers)
     # The stored bytes go out as they are; Raw stands where the type says Report.
     raw = cast(Report, msgspec.Raw(body))
-    document = ImageDocument(tuple(item_of(row) for row in rows), raw, await compressed_layers(site, rows, count))
+    compressed = await compressed_layers(site, rows, count)
+    report = msgspec.json.decode(body, type=Report)
+    silenced = silenced_in(site, rows[0], report)
+    remedies, bases = await remedies_in(site, report), await bases_in(site, rows[0], report)
+    document = ImageDocument(tuple(item_of(row) for row in rows), raw, compressed, silenced, remedies, bases)
     answer = msgspec.json.encode(document)
     etag = hashlib.sha256(answer).hexdigest()[:32]
     if call.request.if_none_match and etag in {tag.value for tag in call.request.if_none_match}:

@@ -1,4 +1,4 @@
-"""The command line: scan, ldd, rules, serve, doctor, top, config.
+"""The command line: scan, gate, ldd, rules, serve, doctor, top, config.
 
 Knows words, options and exit statuses (decisions 15); everything else is imported when a command needs it, so that
 `enoent --help` is there at once. How things are shown is console.py's.
@@ -20,7 +20,7 @@ from service.console import WIDEST, coloured, complain, page_width, print_lines,
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from service.scan import Question
+    from service.scan import Question, Scan
     from service.settings import Settings
 
 USAGE, UNDECIDED, INTERRUPTED = 64, 2, 130
@@ -63,6 +63,12 @@ Examples:
   enoent scan registry.example/team/app:1.4
   enoent scan --platform linux/arm64 --format sarif alpine > alpine.sarif
   enoent scan docker:app --entrypoint /bin/sh --cmd -c --cmd 'sleep 1'
+"""
+GATE_EXAMPLES = """\b
+Examples:
+  docker buildx build --push -t registry.example/app:1 --metadata-file build.json .
+  enoent gate --metadata-file build.json --server https://enoent.example
+  enoent gate --timeout 60 registry.example/app@sha256:...
 """
 LDD_EXAMPLES = """\b
 Examples:
@@ -188,6 +194,12 @@ def scan(
             raise
         except EnoentError as error:
             answer = scans.failed_scan(question.reference, error)
+    _show(answer, form, shared)
+    return answer.exit_status
+
+
+def _show(answer: Scan, form: str, shared: Mapping[str, Any]) -> None:
+    """An answer in the form that was asked for; what kept an image from having one is complained about."""
     if answer.error:
         complain(f"{answer.reference}: {answer.error}")
     for image in answer.images:
@@ -204,6 +216,46 @@ def scan(
 
         text = verdict_lines(answer) if shared["quiet"] else scan_lines(answer, page_width(), verbose=shared["verbose"])
         print_lines(text, no_color=shared["no_color"])
+
+
+@cli.command(epilog="\n".join((GATE_EXAMPLES, SCAN_STATUSES)), short_help="Let a pipeline pass only with an image that starts.")
+@click.option("--metadata-file", metavar="FILE", type=click.Path(path_type=Path), help="What buildx wrote about the build.")
+@click.option("--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds to wait for a daemon.")
+@click.option("--server", metavar="URL", help="The daemon that watches [scan.server, ENOENT_SCAN_SERVER].")
+@click.option("--format", "form", type=click.Choice(["text", "json", "sarif"]), default="text", show_default=True)
+@click.option("--fail-on", type=click.Choice(SEVERITIES), default="fatal", show_default=True, help="As for scan.")
+@click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated.")
+@_config_option
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep facts of layers (~/.cache/enoent).")
+@click.option("-v", "--verbose", is_flag=True, help="Every place looked at, every finding in full.")
+@click.option("-q", "--quiet", is_flag=True, help="Verdicts only, one line each; no notes.")
+@_no_color_option
+@click.argument("image", required=False, metavar="[REF|DIGEST]")
+def gate(
+    image: str | None, metadata_file: Path | None, timeout: float, server: str | None, form: str, fail_on: str, **shared: Any
+) -> int:
+    """Wait for the verdict of what was built or pushed, and fail when it will not start.
+
+    A daemon that watches the builder or the registry is asked until it has a verdict. Without one the image is read here: from
+    the local engine, else from the registry it was pushed to.
+    """
+    from service import gate as gates
+    from service import scan as scans
+
+    if (image is None) == (metadata_file is None):
+        raise click.UsageError("give either REF, or --metadata-file")
+    wanted = (gates.wanted_of(image),) if image else gates.read_metadata(metadata_file or Path())
+    question = _question("gate", {**shared, "env": (), "user": None, "workdir": None}, fail_on=fail_on)
+    settings = _settings(shared["config"], {} if server is None else {"scan.server": server})
+    with watching(wanted[0].shown, {**shared, "no_progress": True}) as onlooker:
+        asked = gates.Gate(wanted, question, timeout)
+        try:
+            answer = wait_for(gates.gate(asked, scans.Surroundings(settings, os.environ, onlooker)))
+        except (Malformed, SettingsError):
+            raise
+        except EnoentError as error:
+            answer = gates.failed_gate(wanted, scans.describe(error))
+    _show(answer, form, shared)
     return answer.exit_status
 
 

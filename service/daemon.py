@@ -30,6 +30,8 @@ from service.demo import build_demo
 from service.errors import ServiceError, SettingsError, StoreError
 from service.examining import Examining
 from service.fleet import Fleet
+from service.hooks.looking import Looking
+from service.hooks.receiving import Hook, Receiving, read_hooks
 from service.jobs import JUDGE, examine_kind
 from service.ledger import Ledger
 from service.log import set_up
@@ -37,6 +39,7 @@ from service.metrics import Metrics
 from service.owners import Owners
 from service.pipeline import Examiner
 from service.settings import Settings, load_settings, read_tokens
+from service.silencing import Silences, day_of
 from service.sources import Source
 from service.sources.build import WatchedSettings, check_secrets, is_there, make_source, watched
 from service.sources.settings import LayoutSettings
@@ -57,8 +60,10 @@ GRACE_LONGEST_SECONDS = 20.0
 DRAIN_SECONDS = 24.0
 """After this the process ends whatever still hangs; everything that matters is written down by then (hostile 124)."""
 HTTP_CLOSE_SECONDS = 1.0
+SILENCE_SECONDS = 60.0
+"""How often it is looked whether a silence has ended."""
 DEMO = "demo"
-LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "demo", "owners", "log"})
+LIVE_SETTINGS = frozenset({"registries", "docker", "layouts", "buildkit", "containerd", "demo", "owners", "silence", "log"})
 """What SIGHUP puts into force; the rest waits for the next start."""
 
 Reread = Callable[[], Settings]
@@ -120,23 +125,24 @@ async def open_daemon(settings: Settings, env: Mapping[str, str]) -> AsyncIterat
     """All parts, listening but not yet at work. Raises SettingsError, StoreError, ServiceError in words for the operator."""
     tokens = read_tokens(settings, env)
     receivers = read_receivers(settings.webhooks, env)
+    hooks = read_hooks(settings, env)
     for each in watched(settings).values():
         await check_secrets(each)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_alone(settings.state.folder))
         store = await Store.open(settings.state)
         stack.push_async_callback(store.close)
-        fleet = Fleet(Owners(settings.owners))
+        fleet = Fleet(Owners(settings.owners), Silences(settings.silence, day_of(time.time())))
         metrics = Metrics(fleet)
         ledger = Ledger(store, Work(store.database, settings.jobs), fleet)
         pool = await stack.enter_async_context(Pool(settings.workers, settings.limits))
         examiner = Examiner(store, pool, settings.profile)
-        daemon = Daemon(settings, ledger, metrics, examiner, receivers)
+        daemon = Daemon(settings, ledger, metrics, examiner, receivers, hooks)
         stack.push_async_callback(daemon.telling.close)
         app = make_app(
             fleet=fleet, reports=store, history=ledger.history, metrics=metrics, rescan=ledger.rescan,
             running=daemon.examining.board.running,
-            readiness=daemon.vitals.unready,
+            readiness=daemon.vitals.unready, hooks=daemon.receiving,
             settings=settings, tokens=tokens, rules=RULES, version=version(),
         )  # fmt: skip
         daemon.addresses = await _listen(app, settings, stack)
@@ -149,7 +155,13 @@ class Daemon:
     """One running daemon. What lives over time: the sources that are followed, and the settings in force."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, metrics: Metrics, examiner: Examiner, receivers: Sequence[Receiver] = ()
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        metrics: Metrics,
+        examiner: Examiner,
+        receivers: Sequence[Receiver] = (),
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self.settings = settings
         self.ledger = ledger
@@ -158,6 +170,9 @@ class Daemon:
         platforms = tuple(parse_platform(text) for text in settings.platforms)
         self.examining = Examining(ledger, examiner, self.sources, metrics, settings.jobs, platforms)
         self.telling = Telling(ledger, metrics, receivers, settings.listen.public_url)
+        self._followers: dict[str, Follower] = {}
+        self.looking = Looking(ledger, metrics, self._followers, [each.settings.registry for each in hooks])
+        self.receiving = Receiving(hooks, ledger, metrics, self._followers, self.looking.wake.set)
         self.vitals = Vitals(ledger, metrics, examiner, self.examining)
         self.addresses: list[str] = []
         self.app: web.Application | None = None
@@ -193,7 +208,9 @@ class Daemon:
         ledger = self.ledger
         names = {*watched(self.settings), DEMO}
         await ledger.persist(lambda: ledger.store.keep_sources(names))
-        await ledger.persist(lambda: ledger.work.keep_kinds([JUDGE, *self.telling.kinds, *map(examine_kind, names)]))
+        await ledger.persist(
+            lambda: ledger.work.keep_kinds([JUDGE, *self.telling.kinds, *self.looking.kinds, *map(examine_kind, names)])
+        )
         freed = await ledger.persist(ledger.work.reconcile)
         wanted = await self._to_watch(self.settings)
         # What is configured and not there now keeps its rows in the store, but nobody vouches for them: they are not shown.
@@ -204,6 +221,8 @@ class Daemon:
         group.create_task(self.examining.run())
         async with asyncio.TaskGroup() as own:
             own.create_task(self.telling.run())
+            own.create_task(self._let_silences_end())
+            own.create_task(self.looking.run())
             await self._reload_when_told(group, reload, reread)
 
     async def _reload_when_told(self, group: asyncio.TaskGroup, reload: asyncio.Event, reread: Reread) -> None:
@@ -215,6 +234,29 @@ class Daemon:
             except (ServiceError, OSError) as error:
                 self._note_reload(well=False)
                 log.error("config reload failed", error=str(error), kept="the settings in force")
+
+    # Silences
+
+    async def _let_silences_end(self) -> None:
+        """A silence ends with its day, without anybody's doing."""
+        self._tell_expired()
+        while True:
+            await asyncio.sleep(SILENCE_SECONDS)
+            await self._renew_silences()
+
+    async def _renew_silences(self) -> None:
+        """Puts the silences of the settings into force as they stand today; nothing happens where they stand so already."""
+        ledger = self.ledger
+        known, today = ledger.fleet.silences, day_of(ledger.clock())
+        if (known.settings, known.today) == (self.settings.silence, today):
+            return
+        await ledger.persist(lambda: ledger.renew_silences(Silences(self.settings.silence, today)))
+        self._tell_expired()
+
+    def _tell_expired(self) -> None:
+        for silence in self.ledger.fleet.silences.expired:
+            log.warning("silence expired", rule=silence.rule, repository=silence.repository, path=silence.path,
+                        reason=silence.reason, until=silence.until.isoformat())  # fmt: skip
 
     # Sources
 
@@ -239,15 +281,15 @@ class Daemon:
             if wanted.get(name) != settings:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                del self._followed[name]
+                del self._followed[name], self._followers[name]
                 await self.sources.pop(name).close()
             if name not in wanted:
                 self.ledger.fleet.forget_source(name)
         for name, settings in wanted.items():
             if name not in self._followed:
-                source = self.sources[name] = make_source(settings)
+                source = self.sources[name] = make_source(settings, lambda: self.settings.registries)
                 log.info("source start", source=name, kind=source.kind)
-                follower = Follower(source, self.ledger, self.metrics)
+                follower = self._followers[name] = Follower(source, self.ledger, self.metrics)
                 self._followed[name] = (settings, group.create_task(follower.follow(), name=f"follow {name}"))
         self.ledger.wake.set()
 
@@ -267,6 +309,7 @@ class Daemon:
         wanted = await self._to_watch(new)
         self.settings = msgspec.structs.replace(self.settings, **changes)
         self.ledger.fleet.renew_owners(Owners(new.owners))
+        await self._renew_silences()
         set_up(new.log)
         await self._follow(group, wanted)
         if self.app is not None:
@@ -282,7 +325,9 @@ class Daemon:
 
 async def _listen(app: web.Application, settings: Settings, stack: contextlib.AsyncExitStack) -> list[str]:
     """Serves the application; gives its addresses as people open them. Raises ServiceError when it cannot listen."""
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=HTTP_CLOSE_SECONDS)
+    runner = web.AppRunner(
+        app, handler_cancellation=True, access_log=None, shutdown_timeout=HTTP_CLOSE_SECONDS, auto_decompress=False
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     listen = settings.listen

@@ -13,6 +13,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,8 +22,10 @@ import msgspec
 from analyzers.errors import EnoentError
 from service.database import look_at
 from service.errors import ServiceError, SettingsError, SourceError, StoreError
+from service.hooks.receiving import Hook, read_hooks
 from service.registry.credentials import credentials_for
 from service.settings import DEFAULT_FILE, Settings, load_settings, read_tokens
+from service.silencing import Silences, day_of, describe
 from service.sources import Source
 from service.sources.build import WatchedSettings, is_there, make_source, registry_source, watched
 from service.sources.settings import DockerSettings, RegistrySettings
@@ -78,6 +81,7 @@ async def examine(path: Path | None, env: Mapping[str, str]) -> list[Check]:
         settings = load_settings(path, env)
         read_tokens(settings, env)
         receivers = read_receivers(settings.webhooks, env)
+        hooks = read_hooks(settings, env)
         sources = watched(settings)
     except SettingsError as error:
         todo = "mend the key named here; deploy/config.example.toml explains every key, `enoent config check` tries again"
@@ -86,10 +90,11 @@ async def examine(path: Path | None, env: Mapping[str, str]) -> list[Check]:
     told = f"{place} is sound" if place else "no enoent.toml here; the defaults are sound"
     if receivers:
         told += f", {len(receivers)} webhook{'' if len(receivers) == 1 else 's'}"
-    checks = [Check("configuration", Health.GOOD, told)]
+    checks = [Check("configuration", Health.GOOD, told), *_silences(settings)]
     running = _is_locked(settings.state.folder)
     checks += await _state(settings, running=running)
     checks += [_listen(settings, running=running), await _workers(settings)]
+    checks += [_hook(settings, each) for each in hooks]
     present = {name: each for name, each in sources.items() if is_there(each)}
     for found in await asyncio.gather(*(_source(name, each) for name, each in present.items())):
         checks += found
@@ -100,6 +105,12 @@ def _nothing_to_watch(settings: Settings) -> Check:
     if settings.demo:
         return Check("sources", Health.DOUBT, "nothing to watch; a demonstration fleet will be built", "name `[[registries]]`")
     return Check("sources", Health.BAD, "nothing to watch", "name `[[registries]]`, `[[docker]]` or `[[layouts]]`")
+
+
+def _silences(settings: Settings) -> Iterator[Check]:
+    """Silences that have expired: their findings are told of again."""
+    for each in Silences(settings.silence, day_of(time.time())).expired:
+        yield Check("silence", Health.DOUBT, describe(each), "mend what it hid, give it a later `until`, or remove it")
 
 
 # State
@@ -197,6 +208,26 @@ def _empty_tar() -> bytes:
 
 async def _chunks(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+# Hooks
+
+
+def _hook(settings: Settings, hook: Hook) -> Check:
+    """Where the sender is to post to, and whether it can get there."""
+    what, listen = f"hook {hook.settings.name}", settings.listen
+    place = listen.public_url.rstrip("/") or f"http://{listen.address}:{listen.port}"
+    shown = "a signature" if hook.key else "a token"
+    told = f"{hook.settings.sender} posts to {place}/hooks/{hook.settings.name} with {shown}; it leads to looks at {hook.host}"
+    loopback = listen.address in ("localhost", "::1") or listen.address.startswith("127.")
+    if loopback and not listen.public_url:
+        todo = (
+            "set listen.public_url to the address of the proxy that leads here, or listen.address; if it runs here, all is well"
+        )
+        return Check(what, Health.DOUBT, f"{told}; only from this machine", todo)
+    if place.startswith("http://") and not loopback and hook.token:
+        return Check(what, Health.DOUBT, f"{told}; the token travels without TLS", "put a proxy with TLS in front")
+    return Check(what, Health.GOOD, told)
 
 
 # Sources

@@ -238,7 +238,8 @@ class Examining:
 
     def _copied(self, sighting: Sighting, known: SightingRow, report: Report) -> FleetRow:
         return make_row(
-            sighting, known.platform, report, outcome=known.outcome, manifest_digest=known.manifest_digest,
+            sighting, known.platform, report, outcome=known.outcome, silences=self._ledger.fleet.silences,
+            manifest_digest=known.manifest_digest,
             report_key=known.report_key, compressed_bytes=known.compressed_bytes, analysed_at=known.analysed_at,
             first_seen=self._first_seen(sighting), last_seen=self._ledger.clock(),
         )  # fmt: skip
@@ -294,7 +295,7 @@ class Examining:
         image, examined = each.image, each.examined
         report = msgspec.json.decode(examined.report, type=Report) if examined and examined.report else None
         return make_row(
-            sighting, each.platform, report, outcome=each.outcome, detail=each.detail,
+            sighting, each.platform, report, outcome=each.outcome, detail=each.detail, silences=self._ledger.fleet.silences,
             manifest_digest=image.manifest_digest if image else "", image_id=image.image_id if image else "",
             report_key=examined.report_key if examined else "", compressed_bytes=image.compressed_bytes if image else 0,
             analysed_at=0.0 if each.ending.again or each.ending.death else self._ledger.clock(),

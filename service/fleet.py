@@ -11,7 +11,7 @@ import base64
 import binascii
 import enum
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,10 +19,12 @@ import msgspec
 from analyzers.errors import Malformed
 from analyzers.finding import Reason, Report, Severity, Stage, State
 from service.owners import Owners
-from service.risk import FindingCount, count_findings, risk_of
-from service.sources import Sighting
+from service.risk import FindingCount, count_findings, risk_of, without
+from service.silencing import Silences
+from service.sources import Build, Sighting
 
 MAX_PAGE = 500
+KEPT_BUILDS = 10_000
 _SEVERITIES = tuple(Severity)
 
 
@@ -67,20 +69,31 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
     libc: str = ""
     isa_level: int = 0
     """x86-64 level that the start chain needs (1 to 4); 0 where that does not apply or is not known."""
+    max_page_size: int = 0
+    """Largest page of a kernel that can map the start chain; 0 where that does not apply."""
+    kernel: str = ""
+    """Oldest Linux that the start chain says it runs on."""
     team: str = ""
     """Whose it is, by the owners of the configuration."""
+    build: Build | None = None
+    """The build that made it, where a source told of one."""
     growth_bytes: int | None = None
     """Change of the uncompressed size by the last push of this tag; None before there were two."""
+    new_rules: tuple[str, ...] | None = None
+    """Rules of fatal and later findings that the last push brought; None before there were two."""
     compressed_bytes: int = 0
     """Bytes of the layers as transported; 0 when the source does not tell."""
     size_bytes: int = 0
+    """Bytes of the files of all layers."""
     wasted_bytes: int = 0
     layers: tuple[str, ...] = ()
     """Diff IDs, lowest first."""
     layer_bytes: tuple[int, ...] = ()
-    """Uncompressed size of each."""
+    """Bytes of the files of each."""
     findings: tuple[FindingCount, ...] = ()
-    """Worst first."""
+    """Worst first; the silenced ones are among them."""
+    silenced: tuple[FindingCount, ...] = ()
+    """Those that the configuration silences today."""
     complete: bool = False
     first_seen: float = 0.0
     last_seen: float = 0.0
@@ -118,13 +131,24 @@ class FleetRow(msgspec.Struct, frozen=True, kw_only=True):
         return short_digest(self.manifest_digest or self.image_id)
 
     @property
+    def loud(self) -> tuple[FindingCount, ...]:
+        """The findings that nobody silenced."""
+        return without(self.findings, self.silenced) if self.silenced else self.findings
+
+    @property
+    def hushed(self) -> bool:
+        """Whether it fails for a reason that is silenced: a failure all the same, of which nobody need be told."""
+        fatal = any(found.severity is Severity.FATAL for found in self.silenced)
+        return fatal and self.state is State.FAILS and not self.count(Severity.FATAL)
+
+    @property
     def risk(self) -> int | None:
-        """0 to 100; None where nothing is known (risk.py)."""
-        return risk_of(self.state, self.findings)
+        """0 to 100; None where nothing is known (risk.py). What is silenced does not count."""
+        return risk_of(State.STARTS if self.hushed else self.state, self.loud)
 
     def count(self, severity: Severity) -> int:
-        """Findings of that severity."""
-        return sum(found.count for found in self.findings if found.severity is severity)
+        """Findings of that severity that nobody silenced."""
+        return sum(found.count for found in self.loud if found.severity is severity)
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +162,8 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Time of the last listing that went through; 0 when none did."""
     error: str = ""
     """Why the last attempt failed; empty when it did not."""
+    remark: str = ""
+    """What went well and yet left a doubt, such as a gap in what was listed."""
 
 
 class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -162,6 +188,10 @@ class FleetQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Exact, or the family alone."""
     layer: str = ""
     """Diff ID that the image has."""
+    digest: str = ""
+    """Digest of the index or the manifest, or the image ID."""
+    build: str = ""
+    """Ref of the build that made it."""
     sort: str = "standing"
 
 
@@ -193,20 +223,23 @@ SORTS: dict[str, Callable[[FleetRow], Any]] = {
 class Fleet:
     """Every row, by key. Only the daemon's loop changes it; `rows` may be used in another thread."""
 
-    def __init__(self, owners: Owners | None = None) -> None:
+    def __init__(self, owners: Owners | None = None, silences: Silences | None = None) -> None:
         self.owners = owners or Owners()
+        self.silences = silences or Silences()
         self.revision = 0
         self._rows: dict[tuple[str, ...], FleetRow] = {}
         self._names: dict[Sighting, set[tuple[str, ...]]] = {}
         self._sources: dict[str, SourceStatus] = {}
+        self._builds: dict[str, Build] = {}
         self._sorted: tuple[int, tuple[FleetRow, ...]] = (0, ())
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def upsert(self, row: FleetRow) -> None:
-        """Adds a row, or replaces the one of the same name and platform. Whose it is, is said here."""
-        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository))
+        """Adds a row, or replaces the one of the same name and platform. Whose it is and what built it is said here."""
+        build = next((self._builds[digest] for digest in _digests(row) if digest in self._builds), None)
+        row = msgspec.structs.replace(row, team=self.owners.team_of(row.registry, row.repository), build=build)
         if self._rows.get(row.key) == row:
             return
         self._rows[row.key] = row
@@ -230,6 +263,19 @@ class Fleet:
         self.owners = owners
         for row in self.rows():
             self.upsert(row)
+
+    def news_of_builds(self, builds: Mapping[str, Build]) -> dict[str, Build]:
+        """Those builds, by the digest of what they made, that are not known yet."""
+        return {digest: build for digest, build in builds.items() if digest and self._builds.get(digest) != build}
+
+    def note_builds(self, builds: Mapping[str, Build]) -> None:
+        """What builds made: every image of those digests says so."""
+        self._builds |= builds
+        for digest in list(self._builds)[: max(0, len(self._builds) - KEPT_BUILDS)]:
+            del self._builds[digest]
+        for row in self.rows() if builds else ():
+            if not builds.keys().isdisjoint(_digests(row)):
+                self.upsert(row)
 
     def note_source(self, status: SourceStatus) -> None:
         """How a source does now."""
@@ -330,6 +376,7 @@ def make_row(
     report: Report | None,
     *,
     outcome: str,
+    silences: Silences | None = None,
     detail: str = "",
     manifest_digest: str = "",
     image_id: str = "",
@@ -353,11 +400,17 @@ def make_row(
         row,
         image_id=report.image_id, state=verdict.state, stage=verdict.stage, reason=verdict.reason,
         message=verdict.message or verdict.why_unknown, exit_code=verdict.exit_code, os=report.os, libc=report.libc,
-        isa_level=report.x86_level,
+        isa_level=report.x86_level, max_page_size=report.max_page_size, kernel=report.kernel,
         size_bytes=report.size_bytes, wasted_bytes=report.wasted_bytes, complete=report.complete,
         layers=tuple(layer.diff_id for layer in report.layers),
-        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report),
+        layer_bytes=tuple(layer.size_bytes for layer in report.layers), findings=count_findings(report.findings),
+        silenced=() if silences is None else silences.counts(sighting.registry, sighting.repository, report),
     )  # fmt: skip
+
+
+def _digests(row: FleetRow) -> tuple[str, ...]:
+    """What the image may be known by."""
+    return (row.digest, row.manifest_digest, row.image_id)
 
 
 def short_digest(digest: str) -> str:
@@ -391,6 +444,10 @@ def _fits(row: FleetRow, query: FleetQuery) -> bool:
     if query.severity and not any(found.severity == query.severity for found in row.findings):
         return False
     if query.layer and query.layer not in row.layers:
+        return False
+    if query.digest and query.digest not in _digests(row):
+        return False
+    if query.build and (row.build is None or row.build.ref != query.build):
         return False
     words = query.q.lower().split()
     if not words:

@@ -151,19 +151,22 @@ class History:
             found.append(Change(kind_of(before, after), after, before))
         return found
 
-    async def growths(self) -> dict[tuple[str, str, str, str, str], int]:
-        """By (source, registry, repository, tag, platform): the change of size of the last push, for names that had two."""
+    async def last_changes(self) -> dict[tuple[str, str, str, str, str], Change]:
+        """By (source, registry, repository, tag, platform): what the last push changed, for names that had two."""
         place = sa.func.row_number().over(
             partition_by=(HISTORY.c.source, HISTORY.c.registry, HISTORY.c.repository, HISTORY.c.tag, HISTORY.c.platform),
             order_by=HISTORY.c.id.desc(),
         )
         ranked = sa.select(HISTORY, place.label("place")).subquery()
-        sizes: dict[tuple[str, str, str, str, str], list[int]] = {}
+        pairs: dict[tuple[str, str, str, str, str], list[Moment]] = {}
         async with self._database.reading() as connection:
             query = sa.select(ranked).where(ranked.c.place <= 2).order_by(ranked.c.id.desc())
             for row in await connection.execute(query):
-                sizes.setdefault((row.source, row.registry, row.repository, row.tag, row.platform), []).append(row.size_bytes)
-        return {name: pair[0] - pair[1] for name, pair in sizes.items() if len(pair) == 2}
+                moment = _moment(row)
+                if moment is not None:
+                    pairs.setdefault((row.source, row.registry, row.repository, row.tag, row.platform), []).append(moment)
+        two = {name: pair for name, pair in pairs.items() if len(pair) == 2}
+        return {name: Change(kind_of(before, after), after, before) for name, (after, before) in two.items()}
 
     async def _read(self, query: sa.Select[Any]) -> list[Moment]:
         async with self._database.reading() as connection:
@@ -201,7 +204,7 @@ def _latest(row: FleetRow, count: int) -> sa.Select[Any]:
 
 def _values(row: FleetRow, now: float) -> dict[str, object]:
     image_id, state, reason = _shown(row)
-    rules = sorted({found.rule for found in row.findings if found.severity in _TELLING})
+    rules = sorted({found.rule for found in row.loud if found.severity in _TELLING})
     return {
         "source": row.source, "registry": row.registry, "repository": row.repository, "tag": row.tag, "platform": row.platform,
         "manifest_digest": row.manifest_digest, "image_id": image_id, "report_key": row.report_key, "state": state,

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from analyzers.finding import Report
+from analyzers.finding import Report, State
 from analyzers.profile import HostProfile
 from analyzers.readers import FACTS_VERSION
+from service.builds import Builds
 from service.errors import StoreError
 from service.fleet import Fleet, FleetRow, make_row
 from service.history import Change, History, Moment
 from service.jobs import examination, judgement
 from service.pipeline import report_key
-from service.sources import Sighting
+from service.silencing import Silences
+from service.sources import Build, Sighting
 from service.store import SightingRow, Store
 from service.work import PRIORITY_ASKED, PRIORITY_RESCAN, Wish, Work
 
@@ -55,6 +57,7 @@ class Ledger:
         self.work = work
         self.fleet = fleet
         self.clock = clock
+        self.builds = Builds(store.database)
         self.history = History(store.database, clock)
         self.wishes_of: Callable[[Sequence[Change]], Sequence[Wish]] = lambda changes: ()
         """What is to be done about changes of the fleet; asked for in the transaction that writes them down."""
@@ -116,6 +119,13 @@ class Ledger:
                 self.fleet.upsert(msgspec.structs.replace(row, last_seen=now))
         await self.persist(lambda: self.store.note_sightings(sightings))
 
+    async def note_builds(self, builds: Mapping[str, Build]) -> None:
+        """What builds made, by digest; the images themselves may be known already, come later, or never."""
+        news = self.fleet.news_of_builds(builds)
+        if news:
+            self.fleet.note_builds(news)
+            await self.persist(lambda: self.builds.put(news))
+
     async def leave(self, sightings: Sequence[Sighting]) -> None:
         """Names that are no more: pages, API and metrics forget them at once."""
         if not sightings:
@@ -161,21 +171,46 @@ class Ledger:
         """A newer report of an image, under every name of it."""
         await self.persist(lambda: self.store.put_judged_again(image_id, key))
         named = [row for row in self.fleet.of_image(image_id) if row.image_id == image_id and row.report_key]
-        for row in await self._note([renewed(row, key, report, self.clock()) for row in named]):
+        for row in await self._note([renewed(row, key, report, self.clock(), self.fleet.silences) for row in named]):
             if any(shown.key == row.key and shown.image_id == image_id for shown in self.fleet.named(row.sighting)):
                 self.fleet.upsert(row)
 
     async def _note(self, rows: Sequence[FleetRow]) -> list[FleetRow]:
-        """Writes changes into the history and tells them; gives the rows with their growth."""
-        changes = await self.persist(lambda: self.history.note(rows, self._ask))
-        grown = {_place(change.after): change.growth_bytes for change in changes if change.before is not None}
-        known = {_place(row): row.growth_bytes for row in self.fleet.rows_of_names(rows)}
+        """Writes changes into the history and tells them; gives the rows with what their last push changed."""
+        hushed = {_place(row) for row in rows if row.hushed}
+
+        async def ask(connection: AsyncConnection, changes: Sequence[Change]) -> None:
+            """Of a failure that is silenced nobody is told; it stands in the history all the same."""
+            told = [each for each in changes if not (each.after.state == State.FAILS and _place(each.after) in hushed)]
+            await self.work.submit_within(connection, self.wishes_of(told))
+
+        changes = await self.persist(lambda: self.history.note(rows, ask))
+        news = {_place(change.after): change for change in changes if change.before is not None}
+        known = {_place(row): row for row in self.fleet.rows_of_names(rows)}
         if changes:
             self.told.set()
-        return [msgspec.structs.replace(row, growth_bytes=grown.get(_place(row), known.get(_place(row)))) for row in rows]
+        return [_changed(row, news.get(_place(row)), known.get(_place(row))) for row in rows]
 
-    async def _ask(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:
-        await self.work.submit_within(connection, self.wishes_of(changes))
+    # What is silenced
+
+    async def renew_silences(self, silences: Silences) -> None:
+        """Other silences are in force, or it is another day: every row that may be concerned is counted anew."""
+        self.fleet.silences = silences
+        rows = [row for row in self.fleet.rows() if row.report_key and self._may_be_silenced(row)]
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            bodies = await self.store.reports({row.report_key for row in some})
+            for row in some:
+                body = bodies.get(row.report_key)
+                if body is not None and row in self.fleet.named(row.sighting):
+                    report = msgspec.json.decode(body, type=Report)
+                    counts = silences.counts(row.registry, row.repository, report)
+                    self.fleet.upsert(msgspec.structs.replace(row, silenced=counts))
+                await asyncio.sleep(0)
+
+    def _may_be_silenced(self, row: FleetRow) -> bool:
+        rules = (found.rule for found in row.findings)
+        return bool(row.silenced) or self.fleet.silences.may_fit(row.registry, row.repository, rules)
 
     # Across a restart
 
@@ -184,8 +219,9 @@ class Ledger:
 
         Old reports stay visible until the new ones are there (decisions 8).
         """
+        self.fleet.note_builds(await self.builds.all())
         stored = [row for row in await self.store.sightings() if row.sighting.source in sources]
-        growths = await self.history.growths()
+        changes = await self.history.last_changes()
         for start in range(0, len(stored), AT_ONCE):
             rows = stored[start : start + AT_ONCE]
             bodies = await self.store.reports({row.report_key for row in rows})
@@ -194,8 +230,8 @@ class Ledger:
             shown_rows = []
             for row in rows:
                 body = bodies.get(row.report_key)
-                shown = _shown(row, msgspec.json.decode(body, type=Report) if body else None)
-                shown_rows.append(msgspec.structs.replace(shown, growth_bytes=growths.get(_place(shown))))
+                shown = _shown(row, msgspec.json.decode(body, type=Report) if body else None, self.fleet.silences)
+                shown_rows.append(_changed(shown, changes.get(_place(shown)), None))
                 self.fleet.upsert(shown_rows[-1])
                 wish = _wish_for(row, layers.get(row.image_id, ()) if body else (), profile)
                 wishes += [wish] if wish is not None else []
@@ -209,6 +245,15 @@ class Ledger:
 def _place(named: FleetRow | Moment) -> tuple[str, str, str, str, str]:
     """Name and platform."""
     return named.source, named.registry, named.repository, named.tag, named.platform
+
+
+def _changed(row: FleetRow, change: Change | None, known: FleetRow | None) -> FleetRow:
+    """The row with what the last push changed: news, or what was known of it."""
+    if change is not None:
+        return msgspec.structs.replace(row, growth_bytes=change.growth_bytes, new_rules=change.new_rules)
+    if known is not None:
+        return msgspec.structs.replace(row, growth_bytes=known.growth_bytes, new_rules=known.new_rules)
+    return row
 
 
 def _wish_for(row: SightingRow, layers: tuple[str, ...], profile: HostProfile) -> Wish | None:
@@ -236,18 +281,19 @@ def is_retried(outcome: str) -> bool:
     return outcome in RETRIED or outcome.startswith("http-")
 
 
-def renewed(row: FleetRow, key: str, report: Report, now: float) -> FleetRow:
+def renewed(row: FleetRow, key: str, report: Report, now: float, silences: Silences | None = None) -> FleetRow:
     """The same name with another report of the same image."""
     return make_row(
-        row.sighting, row.platform, report, outcome="done", manifest_digest=row.manifest_digest, image_id=row.image_id,
+        row.sighting, row.platform, report, outcome="done", silences=silences,
+        manifest_digest=row.manifest_digest, image_id=row.image_id,
         report_key=key, compressed_bytes=row.compressed_bytes, first_seen=row.first_seen, last_seen=row.last_seen,
         analysed_at=now,
     )  # fmt: skip
 
 
-def _shown(row: SightingRow, report: Report | None) -> FleetRow:
+def _shown(row: SightingRow, report: Report | None, silences: Silences) -> FleetRow:
     return make_row(
-        row.sighting, row.platform, report,
+        row.sighting, row.platform, report, silences=silences,
         outcome="queued" if row.outcome == "done" and report is None else row.outcome, detail=row.detail,
         manifest_digest=row.manifest_digest, image_id=row.image_id, report_key=row.report_key if report else "",
         compressed_bytes=row.compressed_bytes, first_seen=row.first_seen, last_seen=row.last_seen,

@@ -10,31 +10,41 @@ import bisect
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
-from service.exposition import Metric, head_text, number_text, samples_text
+from service.exposition import END, Metric, head_text, number_text, samples_text
 from service.fleet import Fleet
 
-MAX_SERIES_AN_IMAGE = 15
+MAX_SERIES_AN_IMAGE = 16
+"""Of one without silenced findings; those have one series more."""
 IMAGE = ("source", "registry", "repository", "tag", "platform")
 
 IMAGE_METRICS = (
-    Metric("enoent_image_info", "gauge", "One for each tag and platform: what the image is. The only place of its digest.",
-           (*IMAGE, "team", "os", "libc", "isa", "digest")),
+    Metric("enoent_image_info", "gauge",
+           "One for each tag and platform: what the image is, and what its start asks of the host (isa, the largest page_size of "
+           "a kernel that can map it, the oldest kernel). The only place of its digest.",
+           (*IMAGE, "team", "os", "libc", "isa", "page_size", "kernel", "digest")),
     Metric("enoent_image_compressed_bytes", "gauge", "Bytes of the layers as transported.", IMAGE),
-    Metric("enoent_image_uncompressed_bytes", "gauge", "Bytes of the layers as unpacked tars.", IMAGE),
-    Metric("enoent_image_wasted_bytes", "gauge", "Bytes that a later layer hides or replaces.", IMAGE),
-    Metric("enoent_image_unique_bytes", "gauge", "Unpacked bytes of layers that no other image of the fleet has.", IMAGE),
+    Metric("enoent_image_uncompressed_bytes", "gauge", "Bytes of the files of all layers, unpacked, hidden ones too.", IMAGE),
+    Metric("enoent_image_wasted_bytes", "gauge", "Bytes of files that a later layer hides or replaces.", IMAGE),
+    Metric("enoent_image_unique_bytes", "gauge", "Bytes of files in layers that no other image of the fleet has.", IMAGE),
     Metric("enoent_image_growth_bytes", "gauge",
            "Change of the unpacked size by the last push of this tag; absent before there were two.", IMAGE),
+    Metric("enoent_image_new_rules", "gauge",
+           "Rules of fatal and later findings that the last push of this tag brought, one of them in rule; absent before two.",
+           (*IMAGE, "rule")),
     Metric("enoent_image_risk", "gauge", "Risk score from 0 to 100: the formula of docs/metrics.md over verdict and findings.",
            IMAGE),
     Metric("enoent_image_layers", "gauge", "Number of layers.", IMAGE),
     Metric("enoent_image_start_verdict", "gauge",
-           "One for the verdict that holds: starts, fails or unknown; a failing one carries why in reason.",
-           (*IMAGE, "verdict", "reason")),
+           "One for the verdict that holds: starts, fails or unknown; a failing one carries why in reason, and true in silenced "
+           "where the configuration silences that.",
+           (*IMAGE, "verdict", "reason", "silenced")),
     Metric("enoent_image_findings", "gauge",
-           "Findings by rule and severity; what goes beyond four is summed by severity under the rule other.",
+           "Findings that are not silenced, by rule and severity; what goes beyond four is summed by severity under the rule "
+           "other.",
            (*IMAGE, "rule", "severity")),
+    Metric("enoent_image_silenced_findings", "gauge", "Findings that the configuration silences; absent without any.", IMAGE),
     Metric("enoent_image_report_complete", "gauge", "One when nothing of the image was left unread, else zero.", IMAGE),
     Metric("enoent_image_analysed_timestamp_seconds", "gauge", "When the image was last analysed.", IMAGE),
 )  # fmt: skip
@@ -45,10 +55,15 @@ FLEET_METRICS = (
            ("source", "registry", "verdict", "reason")),
     Metric("enoent_fleet_untagged_images", "gauge", "Images without a tag; they are counted here and nowhere else.",
            ("source", "registry")),
-    Metric("enoent_fleet_layer_bytes", "gauge", "Unpacked bytes of all distinct layers: the fleet when each is kept once."),
-    Metric("enoent_fleet_image_bytes", "gauge", "Unpacked bytes of all distinct images, as if they shared nothing."),
+    Metric("enoent_fleet_excluded_images", "gauge",
+           "Tagged images without series of their own because of metrics.exclude; all other sums have them."),
+    Metric("enoent_fleet_layer_bytes", "gauge", "Bytes of the files of all distinct layers: the fleet when each is kept once."),
+    Metric("enoent_fleet_image_bytes", "gauge", "Bytes of the files of all distinct images, as if they shared nothing."),
     Metric("enoent_fleet_layers", "gauge", "Number of distinct layers."),
-    Metric("enoent_fleet_finding_images", "gauge", "Tagged images that have a finding of this rule.", ("rule", "severity")),
+    Metric("enoent_fleet_finding_images", "gauge", "Tagged images that have a finding of this rule that is not silenced.",
+           ("rule", "severity")),
+    Metric("enoent_fleet_silenced_images", "gauge", "Tagged images that have a silenced finding of this rule.",
+           ("rule", "severity")),
     Metric("enoent_image_series", "gauge", "Series of images that are exported."),
     Metric("enoent_image_series_dropped", "gauge", "Series of images that are not exported because of metrics.max_series."),
     Metric("enoent_image_series_overflow_total", "counter", "Series left out because of metrics.max_series, over all writings."),
@@ -76,6 +91,15 @@ DAEMON_METRICS = (
            ("source", "kind")),
     Metric("enoent_source_events_total", "counter", "What sources told, by kind.", ("source", "event")),
     Metric("enoent_reconcile_missed_total", "counter", "Changes that no event told and a listing found.", ("source",)),
+    Metric("enoent_hook_requests_total", "counter",
+           "Deliveries to hooks: accepted, or refused: unauthorized, not-ours, malformed, too-large, slow, limited, unavailable.",
+           ("hook", "outcome")),
+    Metric("enoent_hook_events_total", "counter",
+           "Events told to hooks: taken (looked at), unwatched, ignored (pulls, blobs, no tag) or replayed.",
+           ("hook", "outcome")),
+    Metric("enoent_hook_lag_seconds", "gauge",
+           "Of the last event that was looked at: seconds from its time, by the sender's clock, to the end of the look.",
+           ("hook",)),
     Metric("enoent_notices_total", "counter", "Changes told to receivers: sent, retried or given-up.", ("receiver", "outcome")),
     Metric("enoent_limit_hits_total", "counter", "Times that a ceiling ended something.", ("limit",)),
     Metric("enoent_worker_exits_total", "counter", "Worker processes that ended unasked.", ("reason",)),
@@ -132,8 +156,8 @@ class Metrics:
         """What a sample has now; None when there is none."""
         return self._values[name].get(labels)
 
-    def text(self) -> bytes:
-        """The daemon's own samples."""
+    def text(self, *, open_metrics: bool = False) -> bytes:
+        """The daemon's own samples, in the text form or as OpenMetrics without its end."""
         for observe in self._observers:
             observe(self)
         for status in self.fleet.sources():
@@ -145,12 +169,13 @@ class Metrics:
         lines: list[str] = []
         for metric in DAEMON_METRICS:
             if metric.kind == "histogram":
-                lines += head_text(metric)
+                lines += head_text(metric, open_metrics=open_metrics)
                 lines += self._histogram(metric.name)
             elif self._values[metric.name]:
-                lines += head_text(metric)
+                lines += head_text(metric, open_metrics=open_metrics)
                 lines += samples_text(metric, self._values[metric.name])
-        return ("\n".join(lines) + "\n").encode() + generate_latest(self._process)
+        write = openmetrics.generate_latest if open_metrics else generate_latest
+        return ("\n".join(lines) + "\n").encode() + write(self._process).removesuffix(END)
 
     def _checked(self, name: str, labels: tuple[str, ...], kind: str) -> str:
         metric = self._by_name[name]
@@ -173,7 +198,7 @@ class Metrics:
 
     def _histogram(self, name: str) -> list[str]:
         lines, below = [], 0
-        for bound, count in zip((*map(number_text, BUCKETS), "+Inf"), self._durations, strict=True):
+        for bound, count in zip((*map(repr, BUCKETS), "+Inf"), self._durations, strict=True):
             below += count
             lines.append(f'{name}_bucket{{le="{bound}"}} {below}')
         return [*lines, f"{name}_sum {number_text(self._duration_sum)}", f"{name}_count {below}"]

@@ -120,9 +120,13 @@ async def image(site: Site, call: Call) -> web.StreamResponse:
         moments = await site.history.of_tag(rows[0].registry, rows[0].repository, rows[0].tag, rows[0].platform, SHOWN_MOMENTS)
     cause = next((found for found in report.findings if found.severity is Severity.FATAL), None)
     others = tuple(found for found in report.findings if found is not cause)
+    silenced = {id(report.findings[each.finding]): each for each in api.silenced_in(site, rows[0], report)}
     return html(
         site, "image.html",
-        report=report, verdict=report.verdict, rows=rows, row=rows[0], cause=cause, findings=others,
+        report=report, verdict=report.verdict, rows=rows, row=rows[0], cause=cause,
+        findings=[(found, silenced.get(id(found))) for found in others],
+        silence=silenced.get(id(cause)), hushed=rows[0].hushed,
+        remedies=await api.remedies_in(site, report), bases=await api.bases_in(site, rows[0], report),
         trail=tree(cause.trail if cause and cause.trail else report.chain), chain=tree(report.chain),
         slices=slices(report.layers, compressed), rules=site.rules, queued=call.query.queued,
         moments=moments, others=_other_tags(site, rows[0]),

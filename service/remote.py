@@ -20,8 +20,10 @@ from analyzers.start import Overrides
 from service.blobs import collect
 from service.errors import SourceError
 from service.outbound import HostPolicy, Outbound, is_loopback
-from service.scan import SCHEMA, UNDECIDED, Question, Scan, ScannedImage, Surroundings, exit_status, scan, worst
+from service.scan import SCHEMA, UNDECIDED, Question, Scan, ScannedImage, Surroundings, exit_status, scan, silence, worst
 from service.secret import Secret
+from service.silencing import Silenced
+from service.sources import Build
 
 ANSWER_BYTES = 64 << 20
 Answer = TypeVar("Answer")
@@ -29,7 +31,7 @@ WAITING = "waiting"
 """Standing of a row that is not analysed yet (fleet.Standing)."""
 
 
-class _Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True):
     """What is needed of api.ImageItem."""
 
     platform: str
@@ -39,10 +41,11 @@ class _Row(msgspec.Struct, frozen=True):
     outcome: str
     detail: str
     report_url: str
+    build: Build | None = None
 
 
 class _Rows(msgspec.Struct, frozen=True):
-    items: tuple[_Row, ...]
+    items: tuple[Row, ...]
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -50,6 +53,7 @@ class _Document(msgspec.Struct, frozen=True):
 
     report: Report
     compressed_layer_bytes: tuple[int, ...]
+    silenced: tuple[Silenced, ...] = ()
 
 
 async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
@@ -57,9 +61,8 @@ async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
     settings = around.settings.scan
     if question.reference.transport != "registry" or question.overrides != Overrides():
         return await scan(question, around)
-    token = settings.token.read(around.env, "scan.token") if settings.token.file or settings.token.env else Secret("")
     try:
-        images = await _answer(settings.server, token, question)
+        images = await _answer(settings.server, token_of(around), question, around)
     except SourceError as error:
         around.onlooker.note(f"{settings.server} gives no answer ({error}); reading the image here")
         images = []
@@ -72,29 +75,42 @@ async def scan_by_daemon(question: Question, around: Surroundings) -> Scan:
     )  # fmt: skip
 
 
-async def _answer(server: str, token: Secret, question: Question) -> list[ScannedImage]:
+async def _answer(server: str, token: Secret, question: Question, around: Surroundings) -> list[ScannedImage]:
     client = DaemonClient(server, token)
     try:
-        return await _ask(client, question)
+        return await _ask(client, question, around)
     finally:
         await client.close()
 
 
-async def _ask(client: DaemonClient, question: Question) -> list[ScannedImage]:
+async def _ask(client: DaemonClient, question: Question, around: Surroundings) -> list[ScannedImage]:
     """Nothing where the daemon does not have every image asked for. Raises SourceError."""
     reference = question.reference
     named = {"registry": reference.registry, "repository": reference.repository, "tag": reference.tag, "limit": "200"}
     rows = [row for row in await client.rows(named) if row.manifest_digest or row.standing == WAITING]
     if reference.digest:
         rows = [row for row in rows if row.manifest_digest == reference.digest]
-    rows = [row for row in rows if not question.platforms or _among(row.platform, question.platforms)]
-    missing = [each for each in question.platforms if not any(_among(row.platform, (each,)) for row in rows)]
+    rows = [row for row in rows if not question.platforms or among(row.platform, question.platforms)]
+    missing = [each for each in question.platforms if not any(among(row.platform, (each,)) for row in rows)]
     if not rows or missing or any(row.standing == WAITING for row in rows):
         return []
-    return [await _image(client, row, question) for row in rows]
+    return await scanned_images(client, rows, question, around)
 
 
-def _among(text: str, platforms: Sequence[Platform]) -> bool:
+def token_of(around: Surroundings) -> Secret:
+    """The token of the daemon that the settings name; empty where they name none. Raises SettingsError."""
+    token = around.settings.scan.token
+    return token.read(around.env, "scan.token") if token.file or token.env else Secret("")
+
+
+async def scanned_images(
+    client: DaemonClient, rows: Sequence[Row], question: Question, around: Surroundings
+) -> list[ScannedImage]:
+    """What the daemon knows of these rows. Raises SourceError."""
+    return [await _image(client, row, question, around) for row in rows]
+
+
+def among(text: str, platforms: Sequence[Platform]) -> bool:
     """A platform named without a variant means every variant of it."""
     if not text:
         return False
@@ -105,9 +121,9 @@ def _among(text: str, platforms: Sequence[Platform]) -> bool:
     )
 
 
-async def _image(client: DaemonClient, row: _Row, question: Question) -> ScannedImage:
+async def _image(client: DaemonClient, row: Row, question: Question, around: Surroundings) -> ScannedImage:
     document = await client.document(row.report_url) if row.report_url else None
-    return ScannedImage(
+    image = ScannedImage(
         platform=row.platform,
         exit_status=UNDECIDED if document is None else exit_status(document.report, question.fail_on),
         outcome=row.outcome,
@@ -117,6 +133,7 @@ async def _image(client: DaemonClient, row: _Row, question: Question) -> Scanned
         compressed_layer_bytes=() if document is None else document.compressed_layer_bytes,
         report=None if document is None else document.report,
     )
+    return silence(image, question, around, () if document is None else document.silenced)
 
 
 class DaemonClient:
@@ -130,7 +147,7 @@ class DaemonClient:
         self._outbound = Outbound(HostPolicy((host,), (host,)))
         self._headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
 
-    async def rows(self, query: dict[str, str]) -> tuple[_Row, ...]:
+    async def rows(self, query: dict[str, str]) -> tuple[Row, ...]:
         """The names of the fleet that fit. Raises SourceError, as `document` does."""
         return (await self.get(f"/api/v1/images?{urlencode(query)}", _Rows)).items
 

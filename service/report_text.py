@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from analyzers.finding import Finding, Report, Severity, State, Step
-from service.scan import Scan, ScannedImage
+from analyzers.finding import Finding, Reason, Report, Severity, State, Step
+from service.bases import fits
+from service.remedies import remedies_of
+from service.scan import Scan, ScannedImage, hushes_failure
+from service.silencing import Silenced
 from service.terminal import Line, shorten, width_of, wrap
 from service.trail_text import SIGNS, branch_lines
 from service.words import SEVERITY_STYLES, STAGE_WORDS, human_bytes, instruction, tree
 
 MANY_FINDINGS = 20
+_OF_THE_BASE = (Reason.INTERPRETER_ABSENT, Reason.LIBRARY_ABSENT, Reason.VERSION, Reason.SYMBOL)
+"""Failures that another base may mend."""
 LABEL_WIDTH = 6
 """Of the facts at the end; an image ID then just fits into 80 columns."""
 
@@ -60,6 +65,8 @@ def _standing(image: ScannedImage) -> tuple[str, str]:
     report = image.report
     if report is None:
         return "doubt", "could not be analysed"
+    if hushes_failure(report, image.silenced):
+        return "doubt", "will not start, which is silenced"
     if report.verdict.state is State.FAILS:
         return "bad", "will not start"
     if report.verdict.state is State.UNKNOWN:
@@ -100,11 +107,17 @@ def image_lines(reference: str, image: ScannedImage, width: int = 80, *, verbose
     report = image.report
     cause = next((finding for finding in report.findings if finding.severity is Severity.FATAL), None)
     yield from _verdict(report, width)
+    silenced = {id(report.findings[each.finding]): each for each in image.silenced if each.finding < len(report.findings)}
+    if cause is not None and id(cause) in silenced:
+        yield from wrap((("doubt", _silence_words(silenced[id(cause)])),), width, (("", "  "),))
     if cause is not None:
         yield from _cause(report, cause, width)
     yield from _trail(report, width, verbose=verbose)
-    yield from _findings([finding for finding in report.findings if finding is not cause], width, verbose=verbose)
+    others = [finding for finding in report.findings if finding is not cause]
+    yield from _findings([finding for finding in others if id(finding) not in silenced], width, verbose=verbose)
+    yield from _silenced([(finding, silenced[id(finding)]) for finding in others if id(finding) in silenced], width)
     yield from _layers(report, image.compressed_layer_bytes, cause, width, verbose=verbose)
+    yield from _bases(report, width, verbose=verbose)
     yield from _facts(report, cause, width)
 
 
@@ -139,9 +152,10 @@ def _cause(report: Report, cause: Finding, width: int) -> Iterator[Line]:
     if cause.layer is not None and cause.layer < len(report.layers):
         told = f"{cause.subject or 'It'} came with layer {cause.layer}:"
         yield from wrap((("", told), ("name", instruction(report.layers[cause.layer].created_by))), width, (("", "  "),))
-    if cause.remedies:
+    learned = [remedy.text for remedy in remedies_of(report, {})]
+    if cause.remedies or learned:
         yield from _heading("What would mend it")
-        for remedy in cause.remedies:
+        for remedy in (*learned, *cause.remedies):
             yield from wrap((("", remedy),), width, (("good", "  • "),))
     if cause.assumptions:
         yield from _heading("Provided that")
@@ -192,6 +206,21 @@ def _findings(findings: Sequence[Finding], width: int, *, verbose: bool) -> Iter
         yield (("faint", f"  and {len(findings) - MANY_FINDINGS} more (--verbose shows them)"),)
 
 
+def _silenced(findings: Sequence[tuple[Finding, Silenced]], width: int) -> Iterator[Line]:
+    if not findings:
+        return
+    yield from _heading(f"Silenced: {len(findings)}")
+    for finding, silence in findings:
+        yield from wrap((("faint", finding.message),), width, (("faint", f"  {finding.severity.value:<8} "),))
+        where = [finding.subject] if finding.subject else []
+        yield from wrap((("faint", " · ".join([finding.rule, *where])),), width, (("", " " * 11),))
+        yield from wrap((("faint", _silence_words(silence)),), width, (("", " " * 11),))
+
+
+def _silence_words(silence: Silenced) -> str:
+    return f"silenced until {silence.until}: {silence.reason}"
+
+
 def _layers(report: Report, compressed: Sequence[int], cause: Finding | None, width: int, *, verbose: bool) -> Iterator[Line]:
     if not report.layers:
         return
@@ -220,6 +249,22 @@ def _layers(report: Report, compressed: Sequence[int], cause: Finding | None, wi
         totals += [human_bytes(sum(compressed))] if pulled else []
         totals += [human_bytes(report.wasted_bytes) if report.wasted_bytes else ""] if wasted else []
         yield (("faint", "     " + "".join(f"{size:>9}" for size in totals) + "  together"),)
+
+
+def _bases(report: Report, width: int, *, verbose: bool) -> Iterator[Line]:
+    """Where the program could run, in full with `verbose`; for one that fails, those that would do."""
+    found = [fit for fit in fits(report) if fit.starts or verbose]
+    if not found or not (verbose or report.verdict.reason in _OF_THE_BASE):
+        return
+    yield from _heading("What it would run on")
+    for fit in found:
+        weight = human_bytes(fit.size_bytes) if fit.starts else "no"
+        yield from wrap(
+            (("", f"{fit.base}: "), ("faint", fit.why)), width, (("good" if fit.starts else "bad", f"  {weight:>8}  "),)
+        )
+    own = human_bytes(sum(part.size_bytes for part in report.parts))
+    text = f"Program, loader and libraries alone are {own}. Bases as published; what the program opens by itself is not seen."
+    yield from wrap((("faint", text),), width, (("", "  "),))
 
 
 def _facts(report: Report, cause: Finding | None, width: int) -> Iterator[Line]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from analyzers.finding import Report, Severity, State
+from analyzers.finding import Finding, Severity, State
 
 FAILS = 100
 UNKNOWN = 70
@@ -31,10 +31,20 @@ class FindingCount(msgspec.Struct, frozen=True, array_like=True):
     count: int
 
 
-def count_findings(report: Report) -> tuple[FindingCount, ...]:
+def count_findings(findings: Iterable[Finding]) -> tuple[FindingCount, ...]:
     """Findings by rule and severity, worst first."""
-    counted = Counter((_SEVERITIES.index(found.severity), found.rule) for found in report.findings)
+    counted = Counter((_SEVERITIES.index(found.severity), found.rule) for found in findings)
     return tuple(FindingCount(rule, _SEVERITIES[place], count) for (place, rule), count in sorted(counted.items()))
+
+
+def without(findings: Iterable[FindingCount], silenced: Iterable[FindingCount]) -> tuple[FindingCount, ...]:
+    """What is left of counts when the silenced ones are taken away, in the same order."""
+    away = {(each.rule, each.severity): each.count for each in silenced}
+    left = []
+    for each in findings:
+        count = each.count - away.get((each.rule, each.severity), 0)
+        left += [FindingCount(each.rule, each.severity, count)] if count > 0 else []
+    return tuple(left)
 
 
 def risk_of(state: State | None, findings: Iterable[FindingCount]) -> int | None:

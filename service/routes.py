@@ -16,11 +16,13 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
+from analyzers.finding import Report
 from service.errors import StoreError
 from service.fleet import Fleet
 from service.history import Change, Moment
 from service.image_samples import Exposition
 from service.metrics import Metrics
+from service.remedies import Learned
 from service.running import Running
 from service.sources import LayerSource, Sighting
 
@@ -63,6 +65,10 @@ class RuleText(Protocol):
     def remedy(self) -> str: ...
     @property
     def source(self) -> str: ...
+    @property
+    def example(self) -> str: ...
+    @property
+    def evidence(self) -> str: ...
 
 
 class Reports(Protocol):
@@ -70,6 +76,9 @@ class Reports(Protocol):
 
     async def report(self, key: str) -> bytes | None:
         """The stored report of this key."""
+
+    async def packages_of(self, report: Report) -> dict[str, Learned]:
+        """The packages that have the report's missing libraries, as the fleet taught."""
 
     async def layers_of(self, manifest_digest: str) -> tuple[LayerSource, ...]:
         """Layers as transported."""
@@ -114,6 +123,13 @@ class Access(msgspec.Struct, frozen=True):
     """Host names that requests may be for; empty allows any. Loopback names keep DNS rebinding out (hostile 136)."""
 
 
+class Deliveries(Protocol):
+    """What is behind /hooks/ (service.hooks.receiving.Receiving)."""
+
+    async def receive(self, request: web.Request, name: str, token: str) -> web.StreamResponse:
+        """The answer to one delivery. Raises Refused."""
+
+
 Rescan = Callable[[Sequence[Sighting]], Awaitable[int]]
 """Asks for these names to be examined anew; gives how many were taken."""
 Readiness = Callable[[], Awaitable[Sequence[str]]]
@@ -134,6 +150,8 @@ class Site:
     running: Callable[[], tuple[Running, ...]]
     """The examinations under way."""
     rescan: Rescan
+    hooks: Deliveries | None
+    """None: nobody tells us of pushes."""
     readiness: Readiness
     config: Mapping[str, Any]
     """The settings in force with every secret masked."""

@@ -22,7 +22,7 @@ def chosen_rules(patterns: Sequence[str]) -> list[Rule]:
 
 
 def rules_lines(rules: Sequence[Rule], width: int = 80, *, verbose: bool = False) -> Iterator[Line]:
-    """Id and severity, title, remedy; `verbose`: also why it is, and what decides it."""
+    """Id and severity, title, remedy; `verbose`: also why it is, an example, and what decides it."""
     for place, rule in enumerate(rules):
         yield from [()] if place else []
         yield ends_apart((("strong", rule.id),), ((SEVERITY_STYLES[rule.severity], rule.severity.value),), width)
@@ -31,4 +31,6 @@ def rules_lines(rules: Sequence[Rule], width: int = 80, *, verbose: bool = False
             yield from wrap((("", rule.why),), width, (("faint", "  why     "),))
         yield from wrap((("", rule.remedy),), width, (("good", "  remedy  " if verbose else "  → "),))
         if verbose:
+            yield from wrap((("", rule.example),), width, (("faint", "  example "),))
+            yield from wrap((("", rule.evidence),), width, (("faint", "  seen by "),))
             yield from wrap((("", rule.source),), width, (("faint", "  source  "),))

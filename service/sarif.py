@@ -15,6 +15,7 @@ from urllib.parse import quote
 from analyzers.finding import Finding, Report, Severity, State
 from analyzers.rules import RULES, Rule
 from service.scan import UNDECIDED, Scan, ScannedImage
+from service.silencing import Silenced
 from service.words import instruction
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -32,7 +33,6 @@ def sarif_log(scan: Scan) -> dict[str, Any]:
 
 
 def _run(scan: Scan, image: ScannedImage | None) -> dict[str, Any]:
-    report = None if image is None else image.report
     place = scan.reference if image is None else f"{scan.reference}/{image.platform}"
     driver = {
         "name": "enoent",
@@ -44,7 +44,7 @@ def _run(scan: Scan, image: ScannedImage | None) -> dict[str, Any]:
         "automationDetails": {"id": f"enoent/{place}/"},
         "invocations": [_invocation(scan, image)],
         "originalUriBaseIds": {ROOT: {"description": {"text": f"The root directory of {place}."}}},
-        "results": [] if report is None else [_result(scan.reference, report, finding) for finding in report.findings],
+        "results": [] if image is None else _results(scan.reference, image),
         "properties": _properties(scan, image),
     }
 
@@ -97,7 +97,15 @@ def _message(text: str) -> dict[str, str]:
     return {"text": _LINK.sub(r"\\[\1\\](", text)}
 
 
-def _result(reference: str, report: Report, finding: Finding) -> dict[str, Any]:
+def _results(reference: str, image: ScannedImage) -> list[dict[str, Any]]:
+    report = image.report
+    if report is None:
+        return []
+    silenced = {each.finding: each for each in image.silenced}
+    return [_result(reference, report, finding, silenced.get(place)) for place, finding in enumerate(report.findings)]
+
+
+def _result(reference: str, report: Report, finding: Finding, silenced: Silenced | None) -> dict[str, Any]:
     text = "\n".join(part for part in (finding.message, finding.why, *finding.remedies) if part)
     identity = "\n".join((reference, report.platform, finding.rule, finding.subject))
     result: dict[str, Any] = {
@@ -108,6 +116,9 @@ def _result(reference: str, report: Report, finding: Finding) -> dict[str, Any]:
         "partialFingerprints": {"enoentFinding/v1": hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()},
         "properties": {"severity": finding.severity, "trail": finding.trail, "assumptions": finding.assumptions},
     }
+    if silenced is not None:
+        justification = f"{silenced.reason} (until {silenced.until})"
+        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": justification}]
     if finding.rule in _INDEXES:
         result["ruleIndex"] = _INDEXES[finding.rule]
     return result

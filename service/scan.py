@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import platform as machine
+import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from analyzers.errors import EnoentError, Rejected
-from analyzers.finding import Report, Severity, State
+from analyzers.errors import EnoentError, Malformed, Rejected
+from analyzers.finding import Finding, Report, Severity, State
 from analyzers.linkage import ObjectListing
 from analyzers.oci import Platform, normalise
 from analyzers.start import Overrides
@@ -22,9 +23,11 @@ from service.cache import open_cache
 from service.errors import SourceError, StoreError, WorkerDied
 from service.memory import Memory
 from service.pipeline import Examiner, Progress
-from service.registry.reference import Reference
+from service.registry.reference import Reference, parse_image_name
 from service.remembered import Remembering
 from service.settings import Settings
+from service.silencing import Silenced, Silences, day_of
+from service.silencing import describe as describe_silence
 from service.sources import ImageSource, LostImage, Source
 from service.sources.build import source_for
 from service.sources.settings import DockerSettings
@@ -71,6 +74,8 @@ class ScannedImage(msgspec.Struct, frozen=True, kw_only=True):
     compressed_layer_bytes: tuple[int, ...]
     """Transported size of each layer, lowest first; 0 where the source does not tell."""
     report: Report | None
+    silenced: tuple[Silenced, ...] = ()
+    """Findings that the configuration silences: they are in the report, and do not count for the exit status."""
 
 
 class Scan(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +112,28 @@ class Listing(NamedTuple):
     objects: tuple[ObjectListing, ...]
 
 
-def exit_status(report: Report, fail_on: Severity = Severity.FATAL) -> int:
-    """0, 1 or 2 for one report (decisions 15). What was not seen is never clean."""
+def exit_status(report: Report, fail_on: Severity = Severity.FATAL, silenced: Collection[Silenced] = ()) -> int:
+    """0, 1 or 2 for one report (decisions 15). What was not seen is never clean; what is silenced does not count."""
     counting = _SEVERITIES[: _SEVERITIES.index(fail_on) + 1]
-    if report.verdict.state is State.FAILS or any(finding.severity in counting for finding in report.findings):
+    hushed = hushes_failure(report, silenced)
+    if report.verdict.state is State.FAILS and not hushed:
         return FAILS
-    return STARTS if report.verdict.state is State.STARTS and report.complete else UNDECIDED
+    if any(finding.severity in counting for finding in loud_findings(report, silenced)):
+        return FAILS
+    return STARTS if (report.verdict.state is State.STARTS or hushed) and report.complete else UNDECIDED
+
+
+def loud_findings(report: Report, silenced: Collection[Silenced]) -> list[Finding]:
+    """The findings that nobody silenced."""
+    away = {each.finding for each in silenced}
+    return [finding for place, finding in enumerate(report.findings) if place not in away]
+
+
+def hushes_failure(report: Report, silenced: Collection[Silenced]) -> bool:
+    """Whether an image will not start for reasons that are all silenced."""
+    fatal = [place for place, finding in enumerate(report.findings) if finding.severity is Severity.FATAL]
+    away = {each.finding for each in silenced}
+    return report.verdict.state is State.FAILS and bool(fatal) and away.issuperset(fatal)
 
 
 def worst(statuses: Collection[int]) -> int:
@@ -128,7 +149,8 @@ async def scan(question: Question, around: Surroundings) -> Scan:
             if isinstance(image, LostImage):
                 images.append(_lost(image))
             else:
-                images.append(await _examine(examiner, source, image, question, around.onlooker.begin(image)))
+                scanned = await _examine(examiner, source, image, question, around.onlooker.begin(image))
+                images.append(silence(scanned, question, around))
     status = worst([image.exit_status for image in images])
     return Scan(
         schema=SCHEMA, reference=str(question.reference), answered_by="", exit_status=status, error="", images=tuple(images)
@@ -166,6 +188,31 @@ async def _examine(
         compressed_layer_bytes=tuple(layer.size_bytes for layer in image.layers),
         report=report,
     )
+
+
+def silence(image: ScannedImage, question: Question, around: Surroundings, also: Sequence[Silenced] = ()) -> ScannedImage:
+    """The same with what the settings silence, and with what a daemon said to be silenced already (`also`)."""
+    if image.report is None or not (around.settings.silence or also):
+        return image
+    name = _silenced_as(question.reference)
+    silences = Silences(around.settings.silence, day_of(time.time()))
+    for lapsed in silences.missed(*name, image.report):
+        around.onlooker.note(describe_silence(lapsed))
+    merged = {each.finding: each for each in (*also, *silences.of(*name, image.report))}
+    silenced = tuple(merged[place] for place in sorted(merged))
+    status = exit_status(image.report, question.fail_on, silenced)
+    return msgspec.structs.replace(image, silenced=silenced, exit_status=status)
+
+
+def _silenced_as(reference: Reference) -> tuple[str, str]:
+    """Registry and repository that silences are compared with; files go by `transport:path`."""
+    if reference.transport == "registry":
+        return reference.registry, reference.repository
+    with contextlib.suppress(Malformed):
+        if reference.transport == "docker":
+            named = parse_image_name(reference.place)
+            return named.registry, named.repository
+    return "", f"{reference.transport}:{reference.place}"
 
 
 async def list_objects(

@@ -167,6 +167,18 @@ SIGHTING = Table(
 Before its first examination it has one row with an empty platform and the outcome `queued`.
 """
 
+PACKAGE = Table(
+    "package",
+    METADATA,
+    Column("distribution", Text, primary_key=True),
+    Column("release", Text, primary_key=True),
+    Column("architecture", Text, primary_key=True),
+    Column("library", Text, primary_key=True),
+    _text("package"),
+    _text("image_id"),
+)
+"""Which package has a library in a release of a distribution, and the image that taught it: for remedies, never for verdicts."""
+
 HISTORY = Table(
     "history",
     METADATA,
@@ -190,6 +202,18 @@ HISTORY = Table(
 )
 """What a tag showed, a row whenever its image or its verdict changed; `rules` are those of fatal and later findings."""
 
+BUILD = Table(
+    "build",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    _text("ref"),
+    _text("frontend"),
+    _text("source"),
+    _time("completed_at"),
+    Index("build_by_time", "completed_at"),
+)
+"""The last build that made an image; `digest` is that of its index, its manifest or (Docker's graphdrivers) its config."""
+
 JOB = Table(
     "job",
     METADATA,
@@ -212,3 +236,13 @@ JOB = Table(
     Index("job_by_turn", "state", "priority", "run_at"),
 )
 """Work to do (decisions 9). A finished job has no row; a poisoned one stays, as the reason for its stored outcome."""
+
+DELIVERY = Table(
+    "delivery",
+    METADATA,
+    Column("hook", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _time("at"),
+    Index("delivery_by_time", "at"),
+)
+"""What hooks were told already, by the sender's own name for it: the same again is dropped (hostile 129)."""

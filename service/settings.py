@@ -7,6 +7,7 @@ nobody should turn off has no key. Settings of the single sources live with them
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import os
 import re
 import tomllib
@@ -21,11 +22,14 @@ from msgspec import Meta
 
 from analyzers.limits import GIB, MIB, Limits
 from analyzers.profile import HostProfile
+from analyzers.rules import RULES
 from service.errors import SettingsError
+from service.hooks.settings import HookSettings
 from service.owners import OwnerSettings
 from service.receivers import WebhookSettings
 from service.secret import Secret, SecretFrom
-from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
+from service.silencing import SilenceSettings
+from service.sources.settings import BuildkitSettings, ContainerdSettings, DockerSettings, LayoutSettings, RegistrySettings
 
 DEFAULT_FILE = Path("enoent.toml")
 ENV_PREFIX = "ENOENT_"
@@ -33,6 +37,7 @@ MAX_FILE_BYTES = 1 * MIB
 # Not ours: variables that Kubernetes makes for a service called enoent, and switches of our own test runs.
 FOREIGN_ENV = re.compile(r"ENOENT_(SERVICE_(HOST|PORT.*)|PORT(_.*)?|TEST_.*|CONFIG)")
 PLATFORM = re.compile(r"[a-z0-9_.-]+/[a-z0-9_.-]+(/[a-z0-9_.-]+)?")
+BUILDER = re.compile(r"unix:///\S+|tcp://([^/\s:@]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
 SERVER = re.compile(r"https?://[^/\s?#@]+/?")
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -120,6 +125,8 @@ class MetricsSettings(msgspec.Struct, frozen=True):
 
     max_series: Annotated[int, Meta(ge=1000)] = 200_000
     """Series of images; what does not fit is counted in an overflow counter."""
+    exclude: tuple[str, ...] = ()
+    """Shell patterns over `registry/repository` of images without series of their own; the fleet's sums have them."""
 
 
 class LogSettings(msgspec.Struct, frozen=True):
@@ -155,10 +162,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Docker engines to watch."""
     layouts: tuple[LayoutSettings, ...] = (LayoutSettings(missing_ok=True),)
     """Folders of OCI image layouts to watch."""
+    buildkit: tuple[BuildkitSettings, ...] = ()
+    """Standalone BuildKits to watch; that of a Docker engine is watched with it."""
+    containerd: tuple[ContainerdSettings, ...] = ()
+    """containerds to watch, such as that of a Kubernetes node."""
     owners: tuple[OwnerSettings, ...] = ()
     """Whose images are whose; the first pattern that fits counts."""
+    silence: tuple[SilenceSettings, ...] = ()
+    """Findings that are known and bearable for a while; they are shown as silenced, and keep alerts and exit statuses quiet."""
     webhooks: tuple[WebhookSettings, ...] = ()
     """Who is told of changes."""
+    hooks: tuple[HookSettings, ...] = ()
+    """Who tells us of pushes, so that a registry is looked at before its next listing."""
     demo: bool = True
     """Build a demonstration fleet from this machine's own files when there is nothing to watch."""
     platforms: tuple[str, ...] = ()
@@ -321,8 +336,20 @@ def _check(settings: Settings) -> None:
     for index, platform in enumerate(settings.platforms):
         if not PLATFORM.fullmatch(platform):
             raise SettingsError(f"platforms[{index}]: {platform!r} is not os/architecture, such as linux/amd64")
+    for index, builder in enumerate(settings.buildkit):
+        if not BUILDER.fullmatch(builder.address):
+            raise SettingsError(f"buildkit[{index}].address: {builder.address!r} is neither unix:///path nor tcp://host:port")
+        if bool(builder.cert) != bool(builder.key):
+            raise SettingsError(f"buildkit[{index}].{'key' if builder.cert else 'cert'}: a certificate and its key go together")
+    for index, node in enumerate(settings.containerd):
+        if not node.address.startswith("unix:///"):
+            raise SettingsError(f"containerd[{index}].address: {node.address!r} is not unix:///path")
     if settings.scan.server and not SERVER.fullmatch(settings.scan.server):
         raise SettingsError(f"scan.server: {settings.scan.server!r} is not an address such as https://enoent.example")
+    for index, silence in enumerate(settings.silence):
+        if not fnmatch.filter(RULES, silence.rule):
+            nearest = _nearest(silence.rule, list(RULES))
+            raise SettingsError(f"silence[{index}].rule: no rule is called {silence.rule!r}{nearest}; `enoent rules` lists them")
     names = [token.name for token in settings.tokens]
     for name in names:
         if names.count(name) > 1:

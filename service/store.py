@@ -18,8 +18,9 @@ from sqlalchemy.dialects.sqlite import insert
 from analyzers.finding import Report
 from analyzers.frames import LayerRead
 from service.database import Database
+from service.remedies import Learned, release_of
 from service.remembered import Refusal, StoredImage, StoredLayer
-from service.schema import BLOB, FINDING, IMAGE, LAYER, MANIFEST, REJECTION, REPORT, SECTION, SIGHTING
+from service.schema import BLOB, FINDING, IMAGE, LAYER, MANIFEST, PACKAGE, REJECTION, REPORT, SECTION, SIGHTING
 from service.settings import StateSettings
 from service.sources import ImageSource, LayerSource, Sighting
 
@@ -28,6 +29,7 @@ TOUCH_SECONDS = 3600.0
 KEEP_SHARE = 0.9
 """Removal goes on until this share of state.max_bytes is left, so that it does not run at every write."""
 REMOVED_AT_ONCE = 64
+LEARNED_AT_ONCE = 500
 _ENCODE_LAYERS = msgspec.msgpack.Encoder(enc_hook=str).encode
 """A Digest is text of its own class."""
 
@@ -242,6 +244,7 @@ class Store:
                 upsert.on_conflict_do_update(index_elements=["image_id"], set_={"layers": upsert.excluded.layers})
             )
             await _put_manifest(connection, image)
+            await _learn_packages(connection, image, report)
             added = await connection.scalar(insert(REPORT).values(row).on_conflict_do_nothing().returning(REPORT.c.key))
             if added is not None and findings:
                 await connection.execute(sa.insert(FINDING), findings)
@@ -252,6 +255,18 @@ class Store:
         async with self.database.reading() as connection:
             found = await connection.scalar(sa.select(MANIFEST.c.layers).where(MANIFEST.c.digest == manifest_digest))
         return msgspec.msgpack.decode(found, type=tuple[LayerSource, ...]) if found else ()
+
+    async def packages_of(self, report: Report) -> dict[str, Learned]:
+        """The packages that have the missing libraries of this report, as images of the same release and machine taught."""
+        distribution, release = release_of(report)
+        architecture = report.platform.split("/")[1] if "/" in report.platform else ""
+        query = sa.select(PACKAGE.c.library, PACKAGE.c.package, PACKAGE.c.image_id).where(
+            PACKAGE.c.distribution == distribution, PACKAGE.c.release == release,
+            PACKAGE.c.architecture == architecture,
+            PACKAGE.c.library.in_(report.missing),
+        )  # fmt: skip
+        async with self.database.reading() as connection:
+            return {row.library: Learned(row.package, row.image_id) for row in await connection.execute(query)}
 
     # Sightings
 
@@ -390,6 +405,20 @@ class Store:
         self.evicted += len(leaving)
         self._bytes = -1
         await self.database.checkpoint()
+
+
+async def _learn_packages(connection: Any, image: ImageSource, report: Report) -> None:
+    """What the image's package database teaches about its release; who was first is believed."""
+    distribution, release = release_of(report)
+    if not (distribution and release):
+        return
+    place = {"distribution": distribution, "release": release, "architecture": image.platform.architecture}
+    rows = [
+        {**place, "library": library, "package": package, "image_id": image.image_id}
+        for library, package in report.packages.items()
+    ]
+    for start in range(0, len(rows), LEARNED_AT_ONCE):
+        await connection.execute(insert(PACKAGE).values(rows[start : start + LEARNED_AT_ONCE]).on_conflict_do_nothing())
 
 
 async def _put_manifest(connection: Any, image: ImageSource) -> None:

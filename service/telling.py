@@ -98,7 +98,7 @@ class Telling:
             self._ledger.told.clear()
             job = await self._ledger.persist(lambda: self._ledger.work.lease(self.kinds))
             if job is None:
-                due = await self._ledger.persist(self._ledger.work.next_due)
+                due = await self._ledger.persist(lambda: self._ledger.work.next_due(self.kinds))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS if due is None else min(IDLE_SECONDS, max(due, 0.5))):
                         await self._ledger.told.wait()

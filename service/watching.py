@@ -7,6 +7,7 @@ engine, after three that agree of a registry, whose listings may be stale. Refus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -19,7 +20,7 @@ from service.errors import SourceError
 from service.fleet import SourceStatus
 from service.ledger import Ledger
 from service.metrics import Metrics
-from service.sources import EventKind, ImageEvent, Sighting, Source
+from service.sources import EventKind, ImageEvent, LooksByName, Sighting, Source
 
 log = structlog.get_logger()
 
@@ -30,8 +31,10 @@ BATCH = 500
 PAUSE_FIRST_SECONDS = 1.0
 PAUSE_LONGEST_SECONDS = 60.0
 AGREEING_LISTINGS = 3
-LOCAL_KINDS = frozenset({"docker", "layout"})
+LOCAL_KINDS = frozenset({"buildkit", "containerd", "docker", "layout"})
 """Their listing is the thing itself: what one whole listing lacks is not there."""
+REMARK_SECONDS = 86_400.0
+"""How long a gap is spoken of."""
 SEEN_SECONDS = 600.0
 """How old the time at which a name was last seen may become before it is written anew."""
 
@@ -55,7 +58,16 @@ class Follower:
         """Names shown since the listing began."""
         self._missed: dict[Sighting, int] = {}
         """Whole listings in a row that lacked a name."""
+        self._looked: set[Sighting] = set()
+        """Names that were looked at by themselves since the listing began: what the listing saw of them may be older."""
+        self._turn = asyncio.Lock()
+        """Events are taken in one after another, whether a listing or a look brings them."""
         self._failures = 0
+        self._contact = 0.0
+        """When the source was last known to be followed; 0: never."""
+        self._resuming = True
+        """Until the first whole listing after a time without contact."""
+        self._remarked_at = 0.0
         self._passes = 1 if source.kind in LOCAL_KINDS else AGREEING_LISTINGS
         self.status = SourceStatus(name=source.name, kind=source.kind)
 
@@ -64,6 +76,7 @@ class Follower:
         self._show()
         stored = await self._ledger.persist(lambda: self._ledger.store.sightings(self.source.name))
         self._missed = {_name(row.sighting): row.missing for row in stored if row.missing}
+        self._contact = max((row.last_seen for row in stored), default=0.0)
         while True:
             retry_after = 0.0
             try:
@@ -77,6 +90,7 @@ class Follower:
                 error = f"internal error: {type(defect).__name__}"
                 log.exception("source defect", source=self.source.name)
             self._failures += 1
+            self._lose_contact()
             if self.status.up is not False:
                 log.warning("source lost", source=self.source.name, error=error)
             self._show(up=False, error=error)
@@ -85,6 +99,7 @@ class Follower:
     async def _follow_once(self) -> None:
         """Until contact is lost. Raises what the source raised."""
         self._seen.clear()
+        self._looked.clear()
         queue: asyncio.Queue[ImageEvent | None] = asyncio.Queue(WAITING_EVENTS)
         pump = asyncio.create_task(self._pump(queue))
         try:
@@ -92,7 +107,7 @@ class Follower:
                 events = [await queue.get()]
                 while len(events) < BATCH and not queue.empty():
                     events.append(queue.get_nowait())
-                await self.take([event for event in events if event is not None])
+                await self._take_listed([event for event in events if event is not None])
             await pump
         finally:
             pump.cancel()
@@ -110,18 +125,64 @@ class Follower:
             if not queue.full():
                 queue.put_nowait(None)
 
+    # Looks
+
+    def watches(self, repository: str, tag: str) -> bool:
+        """Whether a name is among those that the source is to watch; never, where it cannot be asked for one name."""
+        return isinstance(self.source, LooksByName) and self.source.watches(repository, tag)
+
+    async def look(self, repository: str, tag: str) -> ImageEvent:
+        """Asks the source for one name and takes in what it shows now. Raises SourceError."""
+        if not isinstance(self.source, LooksByName):
+            raise SourceError(f"{self.source.name} cannot be asked for one name", temporary=False, code="unsupported")
+        event = await self.source.look(repository, tag)
+        async with self._turn:
+            if event.sighting is not None:
+                self._looked.add(_name(event.sighting))
+            await self._take([event])
+        return event
+
+    def names_with(self, repository: str, digest: str) -> list[Sighting]:
+        """The tags of a repository that are known to show this digest."""
+        named = [name for name in self._ledger.fleet.names_of(self.source.name) if name.repository == repository and name.tag]
+        return [name for name in named if any(row.digest == digest for row in self._ledger.fleet.named(name))]
+
+    async def _take_listed(self, events: Sequence[ImageEvent]) -> None:
+        """What a listing saw of a name before that was looked at by itself must not undo it: where they differ, who is
+        right is asked once more.
+        """
+        async with self._turn:
+            doubtful = [event for event in events if self._is_doubtful(event)]
+            await self._take([event for event in events if event not in doubtful] if doubtful else events)
+        for event in doubtful:
+            assert event.sighting is not None
+            with contextlib.suppress(SourceError):  # the next listing tells
+                await self.look(event.sighting.repository, event.sighting.tag)
+
+    def _is_doubtful(self, event: ImageEvent) -> bool:
+        if event.sighting is None or _name(event.sighting) not in self._looked:
+            return False
+        rows = self._ledger.fleet.named(event.sighting)
+        shown = rows[0].digest if rows else ""
+        return shown != (event.sighting.digest if event.kind is EventKind.APPEARED else "")
+
     async def take(self, events: Iterable[ImageEvent]) -> None:
         """Works off some events, those of one kind in a row together."""
+        async with self._turn:
+            await self._take(events)
+
+    async def _take(self, events: Iterable[ImageEvent]) -> None:
         for kind, group in itertools.groupby(events, key=lambda event: event.kind):
             told = list(group)
             self._metrics.add("enoent_source_events_total", self.source.name, str(kind), by=len(told))
+            await self._ledger.note_builds({e.sighting.digest: e.build for e in told if e.sighting and e.build})
             sightings = [event.sighting for event in told if event.sighting is not None and _is_text(event.sighting)]
             if kind is EventKind.APPEARED:
                 await self._appeared(sightings)
             elif kind is EventKind.GONE:
                 await self._gone(sightings)
             else:
-                await self._listed(whole=kind is EventKind.LISTED)
+                await self._listed(whole=kind is EventKind.LISTED, reaches_back=told[-1].reaches_back)
 
     async def _appeared(self, sightings: Sequence[Sighting]) -> None:
         changed: dict[Sighting, Sighting] = {}
@@ -144,11 +205,12 @@ class Follower:
             self._missed.pop(_name(sighting), None)
         await self._ledger.leave(sightings)
 
-    async def _listed(self, *, whole: bool) -> None:
+    async def _listed(self, *, whole: bool, reaches_back: float) -> None:
         self._failures = 0
         if whole:
-            await self._conclude()
+            self._remark_gap(reaches_back, gone=await self._conclude())
         self._seen.clear()
+        self._looked.clear()
         if self.status.up is not True:
             log.info("source listed", source=self.source.name, names=len(self._ledger.fleet.names_of(self.source.name)))
         if whole:
@@ -156,8 +218,26 @@ class Follower:
         else:
             self._show(up=True, error="parts of it could not be listed")
 
-    async def _conclude(self) -> None:
-        """What a whole listing lacks is counted as missing, and gone when that was so often enough."""
+    def _lose_contact(self) -> None:
+        if not self._resuming:
+            self._resuming, self._contact = True, self._ledger.clock()
+
+    def _remark_gap(self, reaches_back: float, gone: int) -> None:
+        """Says so when a history forgot what it showed before, and may so have forgotten what came and went unseen
+        (hostile 109).
+        """
+        now = self._ledger.clock()
+        if self._resuming and gone and reaches_back > self._contact > 0:
+            log.warning("source gap", source=self.source.name, names_gone=gone, unseen_since=self._contact)
+            remark = f"after a time without contact {gone} known names had left the history: others may have come and gone unseen"
+            self.status = msgspec.structs.replace(self.status, remark=remark)
+            self._remarked_at = now
+        elif self.status.remark and now - self._remarked_at > REMARK_SECONDS:
+            self.status = msgspec.structs.replace(self.status, remark="")
+        self._resuming = False
+
+    async def _conclude(self) -> int:
+        """What a whole listing lacks is counted as missing, and gone when that was so often enough; says how many went."""
         lacking = [name for name in self._ledger.fleet.names_of(self.source.name) if name not in self._seen]
         gone: list[Sighting] = []
         missing: list[Sighting] = []
@@ -171,6 +251,7 @@ class Follower:
         await self._ledger.leave(gone)
         if gone:
             self._metrics.add("enoent_reconcile_missed_total", self.source.name, by=len(gone))
+        return len(gone)
 
     def _show(self, *, up: bool | None = None, last_success: float = 0.0, error: str = "") -> None:
         self.status = msgspec.structs.replace(

@@ -22,7 +22,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from service import api, change_pages, live, pages
-from service.exposition import CONTENT_TYPE
+from service.exposition import OPEN_METRICS_TYPE, TEXT_TYPE, wants_gzip, wants_open_metrics
 from service.fleet import Fleet
 from service.image_samples import Exposition
 from service.metrics import Metrics
@@ -31,6 +31,7 @@ from service.routes import (
     Access,
     Call,
     Changes,
+    Deliveries,
     Readiness,
     Refused,
     Reports,
@@ -79,11 +80,15 @@ async def readyz(site: Site, call: Call) -> web.StreamResponse:
 
 async def metrics(site: Site, call: Call) -> web.StreamResponse:
     """All samples, from memory."""
-    zipped = "gzip" in call.request.headers.get(hdrs.ACCEPT_ENCODING, "")
-    headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.VARY: hdrs.ACCEPT_ENCODING}
-    if zipped:
-        headers[hdrs.CONTENT_ENCODING] = "gzip"
-    return web.Response(body=await site.exposition.scrape(zipped=zipped), headers=headers)
+    asked = call.request.headers
+    zipped = wants_gzip(asked.get(hdrs.ACCEPT_ENCODING, ""))
+    open_metrics = wants_open_metrics(asked.get(hdrs.ACCEPT, ""))
+    headers = {
+        hdrs.CONTENT_TYPE: OPEN_METRICS_TYPE if open_metrics else TEXT_TYPE,
+        hdrs.VARY: f"{hdrs.ACCEPT}, {hdrs.ACCEPT_ENCODING}",
+        **({hdrs.CONTENT_ENCODING: "gzip"} if zipped else {}),
+    }
+    return web.Response(body=await site.exposition.scrape(zipped=zipped, open_metrics=open_metrics), headers=headers)
 
 
 async def config(site: Site, call: Call) -> web.StreamResponse:
@@ -91,11 +96,20 @@ async def config(site: Site, call: Call) -> web.StreamResponse:
     return json_response(site.config)
 
 
+async def hooks(site: Site, call: Call) -> web.StreamResponse:
+    """A registry tells of pushes; who may, the hook itself knows."""
+    if site.hooks is None:
+        raise Refused(401, "no hook takes this")
+    return await site.hooks.receive(call.request, call.path("name"), call.request.match_info.get("token", ""))
+
+
 ROUTES = (
     Route("GET", "/livez", livez, ""),
     Route("GET", "/readyz", readyz, ""),
     Route("GET", "/metrics", metrics, "read"),
     Route("GET", "/config", config, "read"),
+    Route("POST", "/hooks/{name}", hooks, ""),
+    Route("POST", "/hooks/{name}/{token}", hooks, ""),
     *api.ROUTES,
     *pages.ROUTES,
     *change_pages.ROUTES,
@@ -112,6 +126,7 @@ def make_app(
     running: Callable[[], tuple[Running, ...]],
     rescan: Rescan,
     readiness: Readiness,
+    hooks: Deliveries | None = None,
     settings: msgspec.Struct,
     tokens: Iterable[tuple[Any, Any]] = (),
     rules: Mapping[str, RuleText] | None = None,
@@ -123,10 +138,12 @@ def make_app(
     TokenSettings (name, scopes) and Secret (sha256), as `Loaded.tokens`. Run by daemon.py with `handler_cancellation`.
     """
     masked = mask(msgspec.to_builtins(settings))
-    exposition = Exposition(fleet, metrics, int(_dig(masked, "metrics", "max_series") or 200_000))
+    exposition = Exposition(
+        fleet, metrics, int(_dig(masked, "metrics", "max_series") or 200_000), _dig(masked, "metrics", "exclude") or ()
+    )
     site = Site(
         fleet=fleet, reports=reports, history=history, metrics=metrics, exposition=exposition, access=_access(masked, tokens),
-        rules=rules or {}, running=running, rescan=rescan, readiness=readiness, config=masked, version=version,
+        rules=rules or {}, running=running, rescan=rescan, hooks=hooks, readiness=readiness, config=masked, version=version,
         public_url=str(_dig(masked, "listen", "public_url") or "").rstrip("/"),
         render=pages.make_renderer(version), openapi=api.make_openapi(version or "0", ROUTES),
     )  # fmt: skip

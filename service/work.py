@@ -127,6 +127,10 @@ class Work:
             await connection.execute(sa.update(JOB).where(named).values(change))
         return added
 
+    async def waiting_within(self, connection: AsyncConnection, kind: str) -> int:
+        """How many jobs of a kind there are, as part of a transaction."""
+        return int(await connection.scalar(sa.select(sa.func.count()).select_from(JOB).where(JOB.c.kind == kind)) or 0)
+
     async def forgive(self, kind: str, key: str) -> None:
         """Forgets the deaths of a job that a person wants tried once more."""
         async with self._database.writing() as connection:
@@ -204,9 +208,11 @@ class Work:
         await self._change(job, state=state, deaths=JOB.c.deaths + 1, run_at=run_at, lease_until=0, error=error[:1000])
         return poisoned
 
-    async def next_due(self) -> float | None:
-        """Seconds until the next waiting job is due, 0 when one is, None when none waits."""
+    async def next_due(self, kinds: Collection[str] | None = None) -> float | None:
+        """Seconds until the next waiting job is due, 0 when one is, None when none waits; of these kinds or of all."""
         query = sa.select(sa.func.min(JOB.c.run_at)).where(JOB.c.state == QUEUED)
+        if kinds is not None:
+            query = query.where(JOB.c.kind.in_(kinds))
         async with self._database.reading() as connection:
             run_at = await connection.scalar(query)
         return None if run_at is None else max(0.0, min(run_at - self._clock(), self._settings.retry_longest_seconds))

@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent / ".cache" / "engine"
 ELSEWHERE = "ENOENT_TEST_ENGINE"
 """Environment variable that names a running engine (unix://...) to use instead of starting one."""
 START_SECONDS = 60.0
+MEMORY_BYTES = 2 << 30
+"""Free memory that an engine in memory wants."""
 
 
 class EngineAbsent(Exception):
@@ -118,15 +120,19 @@ def _is_up(socket_path: str) -> bool:
 
 
 @contextlib.contextmanager
-def started(config: dict[str, object] | None = None) -> Iterator[Engine]:
-    """An engine for as long as the context lasts; `config` is its daemon.json. EngineAbsent when there can be none."""
+def started(config: dict[str, object] | None = None, *, in_memory: bool = False) -> Iterator[Engine]:
+    """An engine for as long as the context lasts; `config` is its daemon.json. EngineAbsent when there can be none.
+
+    `in_memory`: its data lie in memory where there is room, for tests that make many images: each waits for the disk.
+    """
     if elsewhere := os.environ.get(ELSEWHERE):
         yield Engine(elsewhere.removeprefix("unix://"))
         return
     if reason := why_absent():
         raise EngineAbsent(reason)
     # Short: containerd's sockets lie below it and their paths must stay under 108 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="e", dir="/tmp"))
+    place = "/dev/shm" if in_memory and _has_room("/dev/shm") else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="e", dir=place))
     (folder / "daemon.json").write_text(json.dumps(config or {}))
     command = ["setpriv", "--pdeathsig", "TERM", str(ROOT / "usr/sbin/dockerd"), "--iptables=false", "--ip6tables=false"]
     command += ["--bridge=none", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "-p", f"{folder}/pid"]
@@ -144,6 +150,10 @@ def started(config: dict[str, object] | None = None) -> Iterator[Engine]:
     finally:
         _stop(process)
         _remove(folder)
+
+
+def _has_room(folder: str) -> bool:
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > MEMORY_BYTES
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

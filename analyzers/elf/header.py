@@ -34,6 +34,9 @@ class Header(NamedTuple):
     ehsize: int = 0
     phentsize: int = 0
     phnum: int = 0
+    shoff: int = 0
+    shentsize: int = 0
+    shnum: int = 0
 
 
 def header_bytes(bits: int) -> int:

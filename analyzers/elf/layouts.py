@@ -18,7 +18,11 @@ from elftools.elf.structs import ELFStructs
 
 IDENT_BYTES = 16
 SEGMENT_FIELDS = ("p_type", "p_flags", "p_offset", "p_vaddr", "p_filesz", "p_memsz", "p_align")
-HEADER_FIELDS = ("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "e_flags", "e_ehsize", "e_phentsize", "e_phnum")
+HEADER_FIELDS = (
+    "e_type", "e_machine", "e_version", "e_entry", "e_phoff", "e_flags", "e_ehsize", "e_phentsize", "e_phnum", "e_shoff",
+    "e_shentsize", "e_shnum",
+)  # fmt: skip
+SECTION_FIELDS = ("sh_type", "sh_flags", "sh_offset", "sh_size", "sh_link")
 SYMBOL_FIELDS = ("st_name", "st_info", "st_other", "st_shndx", "st_value")
 
 
@@ -39,6 +43,7 @@ class Layouts(NamedTuple):
     header: Record
     """What follows e_ident."""
     segment: Record
+    section: Record
     symbol: Record
     dynamic: Record
     word: str
@@ -75,6 +80,7 @@ def layouts(bits: int, little: bool) -> Layouts:
         little=little,
         header=record(structs.Elf_Ehdr.subcons[1:], HEADER_FIELDS, order),
         segment=record(structs.Elf_Phdr.subcons, SEGMENT_FIELDS, order),
+        section=record(structs.Elf_Shdr.subcons, SECTION_FIELDS, order),
         symbol=record(structs.Elf_Sym.subcons, SYMBOL_FIELDS, order),
         dynamic=record(structs.Elf_Dyn.subcons, ("d_tag", "d_val"), order),
         word="Q" if bits == 64 else "I",

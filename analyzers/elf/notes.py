@@ -141,14 +141,3 @@ def go_windows(segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
         if len(windows) == GO_WINDOWS:
             break
     return windows
-
-
-def has_go_build_info(file: FileBytes, segments: tuple[Segment, ...]) -> bool:
-    for offset, size in go_windows(segments):
-        data = file.peek(offset, size)
-        at = data.find(GO_MAGIC)
-        while at >= 0:
-            if (offset + at) % 16 == 0:
-                return True
-            at = data.find(GO_MAGIC, at + 1)
-    return False

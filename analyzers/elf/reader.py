@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from analyzers.elf.dynamic import (
     DT_AUDIT,
     DT_AUXILIARY,
@@ -42,23 +44,26 @@ from analyzers.elf.dynamic import (
     read_version_definitions,
     read_version_needs,
 )
+from analyzers.elf.gobuild import read_go_build
 from analyzers.elf.header import Header, header_bytes, read_header, read_segments
 from analyzers.elf.identity import MARKS, Traits, identify
 from analyzers.elf.layouts import Layouts
+from analyzers.elf.marks import MarkSearch
 from analyzers.elf.memory import PT_LOAD, FileBytes, Memory
 from analyzers.elf.notes import (
     INTERP_BYTES,
     NOTE_BYTES,
     PT_INTERP,
     go_windows,
-    has_go_build_info,
     note_segments,
     read_interp,
     read_notes,
     read_tls,
     stack_executable,
 )
+from analyzers.elf.ranges import cut, join_ranges, range_bytes
 from analyzers.elf.relocations import Relocations, read_relocations, writes_text
+from analyzers.elf.sections import read_strippable, section_range
 from analyzers.elf.symbols import read_symbols, symbol_room
 from analyzers.facts import ElfFacts, Segment, SymbolFacts
 from analyzers.limits import Limits
@@ -89,7 +94,8 @@ class ElfReader:
     """Fed one file's bytes in order; `finish` gives the facts. `size` is the file's size as its tar header tells."""
 
     __slots__ = (
-        "due", "head", "held", "kept", "known", "layout", "limits", "plan", "position", "segments", "settled", "size", "whole",
+        "due", "head", "held", "kept", "known", "layout", "limits", "marks", "plan", "position", "segments", "settled", "size",
+        "whole",
     )  # fmt: skip
 
     def __init__(self, size: int, limits: Limits = DEFAULT_LIMITS, known_ranges: tuple[tuple[int, int], ...] = ()) -> None:
@@ -111,6 +117,8 @@ class ElfReader:
         self.segments: tuple[Segment, ...] = ()
         self.settled = False
         """Whether the plan has PT_DYNAMIC's tables too, so that nothing else need be kept."""
+        self.marks: MarkSearch | None = MarkSearch()
+        """None as soon as the file is known to be no static program."""
 
     def feed(self, chunk: bytes | memoryview) -> None:
         if self.whole:
@@ -118,7 +126,13 @@ class ElfReader:
             self.position += len(chunk)
             return
         for at in range(0, len(chunk), BLOCK_BYTES):
-            self.feed_block(bytes(chunk[at : at + BLOCK_BYTES]))
+            block = bytes(chunk[at : at + BLOCK_BYTES])
+            self.feed_block(block)
+            if self.marks is not None and self.layout is not None:
+                if any(segment.type == PT_INTERP for segment in self.segments):
+                    self.marks = None
+                else:
+                    self.marks.see(block)
 
     def feed_block(self, block: bytes) -> None:
         start = self.position
@@ -171,6 +185,8 @@ class ElfReader:
                 return
         memory = Memory(file, self.segments, self.layout.bits)
         dynamic = read_dynamic(memory, self.segments, self.layout, ignored)
+        if dynamic is not None and any(tag in (DT_NEEDED, DT_SONAME) for tag, _ in dynamic.pairs):
+            self.marks = None
         self.plan = join_ranges([*self.plan, *table_ranges(memory, dynamic, self.layout)])
         self.settled = True
         self.kept = cut(self.kept, self.plan)
@@ -182,6 +198,8 @@ class ElfReader:
         pieces = [(0, b"".join([data for _, data in self.kept]))] if self.whole else self.kept
         file = FileBytes(size, pieces)
         facts, symbols = read_facts(file, self.limits)
+        if self.marks is not None:
+            facts = with_marks(facts, self.marks, pieces[0][1] if self.whole and pieces else b"")
         missed = self.all_missed(file) if file.missed else []
         unread = ""
         if missed and (self.known or range_bytes(missed) > self.limits.elf_kept_bytes):
@@ -203,36 +221,17 @@ def read_elf(data: bytes, limits: Limits = DEFAULT_LIMITS) -> ElfResult:
     """The facts of a file whose bytes are all at hand."""
     file = FileBytes(len(data), [(0, data)])
     facts, symbols = read_facts(file, limits)
+    facts = with_marks(facts, MarkSearch(), data)
     unread = next((name for name in ("needed-limit", "symbol-limit") if name in facts.defects), "")
     return ElfResult(facts, symbols, (), unread)
 
 
-def join_ranges(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted, disjoint, without empty ones."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if start >= end:
-            continue
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return joined
-
-
-def range_bytes(ranges: list[tuple[int, int]]) -> int:
-    return sum(end - start for start, end in ranges)
-
-
-def cut(pieces: list[tuple[int, bytes]], ranges: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
-    """What of the pieces lies in the ranges."""
-    left = []
-    for start, data in pieces:
-        for low, high in ranges:
-            begin, end = max(low, start), min(high, start + len(data))
-            if begin < end:
-                left.append((begin, data[begin - start : end - start]))
-    return left
+def with_marks(facts: ElfFacts, marks: MarkSearch, unseen: bytes) -> ElfFacts:
+    """The facts with the marks of a static program; `unseen` is what the search was not shown yet."""
+    if facts.interp is not None or facts.needed or facts.soname is not None:
+        return facts
+    marks.see(unseen)
+    return msgspec.structs.replace(facts, static_marks=tuple(sorted(marks.found))) if marks.found else facts
 
 
 def dynamic_range(memory: Memory, segments: tuple[Segment, ...]) -> tuple[int, int] | None:
@@ -246,6 +245,7 @@ def dynamic_range(memory: Memory, segments: tuple[Segment, ...]) -> tuple[int, i
 def header_ranges(size: int, header: Header, layout: Layouts, segments: tuple[Segment, ...]) -> list[tuple[int, int]]:
     """What the headers make worth keeping: themselves, PT_DYNAMIC, PT_INTERP, notes, and Go's mark."""
     ranges = [(0, header_bytes(layout.bits)), (header.phoff, header.phoff + header.phentsize * header.phnum)]
+    ranges.append(section_range(header, layout))
     at = dynamic_range(Memory(FileBytes(size, []), segments, layout.bits), segments)
     if at:
         ranges.append(at)
@@ -289,7 +289,9 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
     memory = Memory(file, segments, layout.bits)
     if any(segment.type == PT_LOAD and segment.offset + segment.filesz > file.size for segment in segments):
         defects.add("truncated-segment")
+    strippable = read_strippable(file, header, layout)
     interp = read_interp(file, segments, defects)
+    is_go, go_build = read_go_build(file, segments)
     notes = read_notes(file, segments, header.machine, header.little, defects)
     facts = {
         "file_size": file.size, "ident": header.ident, "bits": header.bits, "little": header.little, "type": header.type,
@@ -298,7 +300,8 @@ def read_facts(file: FileBytes, limits: Limits) -> tuple[ElfFacts, SymbolFacts |
         "segments": segments, "interp": interp.path, "interp_terminated": interp.terminated, "interp_size": interp.size,
         "gnu_stack_executable": stack_executable(segments), "tls": read_tls(segments), "abi_tag": notes.abi_tag,
         "build_id": notes.build_id, "x86_isa_needed": notes.x86_isa_needed, "dlopen_notes": notes.dlopen,
-        "go_build_info": has_go_build_info(file, segments),
+        "go_build_info": is_go, "go_build": go_build,
+        "debug_bytes": strippable.debug_bytes, "symbol_bytes": strippable.symbol_bytes,
     }  # fmt: skip
     dynamic = read_dynamic(memory, segments, layout, defects)
     symbols = None

@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from analyzers.handover.dotnet import start_dotnet
 from analyzers.handover.env import Env
-from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings, applet
-from analyzers.handover.shell import open_script
+from analyzers.handover.java import start_java
+from analyzers.handover.node import run_node
+from analyzers.handover.place import MUSL_STRERROR, STRERROR, Following, Refusal, Remark, Surroundings, applet
+from analyzers.handover.python import run_python
+from analyzers.handover.shell import follow_shell
+from analyzers.handover.wrappers import BUSYBOX_WRAPPERS, WRAPPERS, follow_gosu, follow_wrapper
 from analyzers.kernel import Execution
 
-__all__ = ["MAX_HANDOVERS", "Refusal", "Surroundings", "hand_over"]
+__all__ = ["MAX_HANDOVERS", "Following", "Refusal", "Remark", "Surroundings", "hand_over"]
 
 MAX_HANDOVERS = 8
 
-Follow = Callable[[Surroundings, Execution, str], Execution | Refusal | None]
+Follow = Callable[[Surroundings, Execution, str], Following | Refusal | None]
 """What a program does first: execute another, refuse, or (None) nothing that is known. The last argument is the family of its
 C library, as far as that is known.
 """
@@ -32,17 +37,17 @@ class Program(NamedTuple):
     follow: Follow
 
 
-def _env(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+def _env(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     return Env(place, executed, musl=family == "musl", busybox=False).run()
 
 
-def _busybox_env(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+def _busybox_env(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     return Env(place, executed, musl=family == "musl", busybox=True).run()
 
 
-def _shell(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+def _shell(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     name = b"" if executed.program is None else executed.program.path.rpartition(b"/")[2]
-    return open_script(place, executed, name, MUSL_STRERROR if family == "musl" else STRERROR)
+    return follow_shell(place, executed, name, MUSL_STRERROR if family == "musl" else STRERROR)
 
 
 def _names(text: str) -> frozenset[bytes]:
@@ -54,10 +59,18 @@ PROGRAMS = (
     Program(_names("busybox"), _names("env"), _busybox_env),
     Program(_names("dash bash"), frozenset(), _shell),
     Program(_names("busybox"), _names("sh ash"), _shell),
+    Program(_names("python python3 " + " ".join(f"python3.{minor}" for minor in range(6, 21))), frozenset(), run_python),
+    Program(_names("java"), frozenset(), start_java),
+    Program(_names("dotnet"), frozenset(), start_dotnet),
+    Program(_names("node nodejs"), frozenset(), run_node),
+    Program(frozenset(WRAPPERS), frozenset(), follow_wrapper),
+    Program(_names("coreutils"), _names("nice nohup timeout stdbuf"), follow_wrapper),
+    Program(_names("busybox"), BUSYBOX_WRAPPERS, follow_wrapper),
+    Program(_names("gosu"), frozenset(), follow_gosu),
 )
 
 
-def hand_over(place: Surroundings, executed: Execution, family: str) -> Execution | Refusal | None:
+def hand_over(place: Surroundings, executed: Execution, family: str) -> Following | Refusal | None:
     """What the loaded program does first: execute another, refuse, or (None) nothing that is known.
 
     `family` is that of its C library, as far as that is known.

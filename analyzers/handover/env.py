@@ -6,34 +6,30 @@ nothing of options it does not know (R43).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from analyzers.facts import Kind
 from analyzers.finding import Attempt, Step, show
-from analyzers.handover.place import MUSL_STRERROR, STRERROR, Refusal, Surroundings
-from analyzers.kernel import Execution, execute
-from analyzers.lookup import variable
-from analyzers.trail import attempt, show_path
+from analyzers.handover.execvp import execvp
+from analyzers.handover.place import MUSL_STRERROR, STRERROR, Following, Refusal, Surroundings
+from analyzers.handover.quoting import quote
+from analyzers.handover.split_string import split_string
+from analyzers.kernel import Execution
+from analyzers.trail import show_path
 
-_SHOWN_ATTEMPTS = 64
-_SHELL = b"/bin/sh"
-_GLIBC_PATH = b"/bin:/usr/bin"
-_MUSL_PATH = b"/usr/local/bin:/bin:/usr/bin"
 # What a static BusyBox may have inside and run without looking for a file.
 _APPLETS = frozenset(b"ash awk bc cat dc ed env hush sed sh".split())
 _SPACES = b" \t\n\v\f\r"
-_QUOTED = {
-    0x07: b"\\a",
-    0x08: b"\\b",
-    0x09: b"\\t",
-    0x0A: b"\\n",
-    0x0B: b"\\v",
-    0x0C: b"\\f",
-    0x0D: b"\\r",
-    0x27: b"\\'",
-    0x5C: b"\\\\",
-}
+
+
+class _Asked(NamedTuple):
+    """What env is asked to do."""
+
+    command: tuple[bytes, ...]
+    env: tuple[bytes, ...]
+    cwd: bytes
 
 
 class Env:
@@ -47,72 +43,65 @@ class Env:
         facts = None if executed.program is None else place.rootfs.elf(executed.program)
         self._has_applets = busybox and facts is not None and facts.interp is None
 
-    def run(self) -> Execution | Refusal | None:
-        argv = self._command()
-        if not argv or not argv[0]:
+    def run(self) -> Following | Refusal | None:
+        asked = self._asked()
+        if asked is None or not asked.command or not asked.command[0]:
             return None
-        if self._has_applets and argv[0] in _APPLETS:
+        name = asked.command[0]
+        if self._has_applets and name in _APPLETS:
             return None
         attempts: list[Attempt] = []
-        done = self._execute(argv, attempts)
+        place = self._place._replace(env=asked.env, cwd=asked.cwd)
+        done = execvp(place, asked.command, self._executed.creds, attempts, musl=self._musl)
         by = "" if self._executed.program is None else show_path(self._executed.program.path)
-        step = Step("lookup", show(argv[0]), by, ok=not done.error, attempts=tuple(attempts))
+        step = Step("lookup", show(name), by, ok=not done.error, attempts=tuple(attempts))
         if done.error:
-            return self._refuse(argv[0], done, (step, *done.steps))
-        return msgspec.structs.replace(done, steps=(step, *done.steps))
+            return self._refuse(name, done, (step, *done.steps))
+        return Following(msgspec.structs.replace(done, steps=(step, *done.steps)), asked.env, asked.cwd)
 
-    def _command(self) -> tuple[bytes, ...]:
-        """The command with its arguments; empty where env is asked for anything else first."""
+    def _asked(self) -> _Asked | None:
+        """The command with its arguments and environment; None where env is asked for anything that is not understood."""
         words = list(self._executed.argv[1:])
-        if words and not self._busybox:
-            split = _split_string(words[0])
-            if not split:
-                return ()
-            words[:1] = split
-        if not words or words[0].startswith(b"-") or b"=" in words[0]:
-            return ()
         script = self._executed.script
-        if script is not None and len(self._executed.argv) == 2:
-            return ()  # `#!/usr/bin/env` alone runs the script itself, again and again
-        return tuple(words)
-
-    def _execute(self, argv: tuple[bytes, ...], attempts: list[Attempt]) -> Execution:
-        """execvp: the first candidate whose execve does not fail for want of it."""
-        place, denied = self._place, False
-        last = Execution((), error="ENOENT", culprit=argv[0])
-        for candidate in self._candidates(argv[0]):
-            found = place.rootfs.resolve(candidate, cwd=place.cwd, creds=self._executed.creds)
-            if len(attempts) < _SHOWN_ATTEMPTS:
-                attempts.append(attempt(place.rootfs, "PATH", candidate, found))
-            done = self._exec(candidate, argv)
-            if done.error == "ENOEXEC" and not self._musl:
-                done = self._exec(_SHELL, (_SHELL, candidate, *argv[1:]))
-            if done.error not in ("EACCES", "ENOENT", "ENOTDIR"):
-                return done
-            denied = denied or done.error == "EACCES"
-            last = done if found.node is not None else last
-        return Execution(last.steps, error="EACCES" if denied else "ENOENT", subject=last.subject, culprit=argv[0])
-
-    def _exec(self, path: bytes, argv: Sequence[bytes]) -> Execution:
-        place = self._place
-        return execute(
-            place.rootfs,
-            path,
-            argv,
-            cwd=place.cwd,
-            creds=self._executed.creds,
-            profile=place.profile,
-            architecture=place.architecture,
-            env=place.env,
-        )
-
-    def _candidates(self, name: bytes) -> Iterator[bytes]:
-        if b"/" in name:
-            yield name
-            return
-        path = variable(self._place.env, b"PATH")
-        for element in (path if path is not None else _MUSL_PATH if self._musl else _GLIBC_PATH).split(b":"):
-            yield element + b"/" + name if element else name
+        if script is not None and len(words) == 1 and not words[0].startswith(b"-"):
+            return None  # `#!/usr/bin/env` alone runs the script itself, again and again
+        env = dict(item.partition(b"=")[::2] for item in self._place.env)
+        cwd = self._place.cwd
+        while words and words[0].startswith(b"-"):
+            word = words.pop(0)
+            if word == b"--":
+                break
+            if word in (b"-", b"-i", b"--ignore-environment"):
+                env = {}
+            elif word in (b"-u", b"--unset") and words:
+                env.pop(words.pop(0), None)
+            elif word.startswith(b"--unset="):
+                env.pop(word[8:], None)
+            elif word.startswith(b"-u") and len(word) > 2:
+                env.pop(word[2:], None)
+            elif self._busybox:
+                return None
+            elif word.startswith((b"-S", b"--split-string=")) or (word == b"--split-string" and words):
+                text = word[2:] if word.startswith(b"-S") else word.partition(b"=")[2]
+                split = split_string(text if text or not words else words.pop(0), env)
+                if split is None:
+                    return None
+                words[:0] = split
+            elif word in (b"-C", b"--chdir") and words:
+                cwd = words.pop(0)
+            elif word.startswith(b"--chdir="):
+                cwd = word[8:]
+            else:
+                return None
+        while words and b"=" in words[0]:
+            name, _, value = words.pop(0).partition(b"=")
+            if not name:
+                return None
+            env[name] = value
+        found = self._place.rootfs.resolve(cwd, cwd=self._place.cwd, creds=self._executed.creds).node
+        if found is None or found.entry.kind != Kind.DIRECTORY:
+            return None
+        return _Asked(tuple(words), tuple(name + b"=" + value for name, value in env.items()), b"/" + found.path)
 
     def _refuse(self, name: bytes, done: Execution, steps: tuple[Step, ...]) -> Refusal:
         words = (MUSL_STRERROR if self._musl else STRERROR)[done.error]
@@ -121,40 +110,8 @@ class Env:
             lines = [b"env: can't execute '" + name + b"': " + words]
         else:
             argv0 = self._executed.argv[0]
-            lines = [argv0 + b": " + self._quote(name) + b": " + words]
+            lines = [argv0 + b": " + quote(self._place, name) + b": " + words]
             if absent and any(byte in _SPACES for byte in name):
                 lines.append(argv0 + b": use -[v]S to pass options in shebang lines")
         cause = "script.env-target-absent" if absent else "script.interpreter-unusable"
         return Refusal(tuple(lines), 127 if absent else 126, cause, done.subject, name, steps)
-
-    def _quote(self, name: bytes) -> bytes:
-        """gnulib's quote(): its marks and what it escapes depend on the locale."""
-        if self._speaks_utf8():
-            try:
-                if name.decode().isprintable():
-                    return "‘".encode() + name.replace(b"\\", b"\\\\") + "’".encode()
-            except UnicodeDecodeError:
-                pass  # then it is escaped byte by byte
-        quoted = b"".join(_QUOTED.get(byte, bytes((byte,)) if 0x20 <= byte < 0x7F else b"\\%03o" % byte) for byte in name)
-        if self._speaks_utf8():
-            return "‘".encode() + quoted.replace(b"\\'", b"'") + "’".encode()
-        return b"'" + quoted + b"'"
-
-    def _speaks_utf8(self) -> bool:
-        """Whether the environment asks for a UTF-8 locale that the image has."""
-        asked = next((value for name in (b"LC_ALL", b"LC_CTYPE", b"LANG") if (value := variable(self._place.env, name))), b"")
-        language, _, charset = asked.partition(b".")
-        if charset.lower().replace(b"-", b"") != b"utf8" or b"/" in asked:
-            return False
-        folder = b"/usr/lib/locale/" + language + b".utf8/LC_CTYPE"
-        places = (folder, b"/usr/lib/locale/locale-archive")
-        return any(self._place.rootfs.resolve(path).node is not None for path in places)
-
-
-def _split_string(word: bytes) -> list[bytes] | None:
-    """`-S` of coreutils takes its argument apart at blanks; None where that needs more than blanks."""
-    for option in (b"-S", b"-vS", b"--split-string="):
-        if word.startswith(option):
-            text = word[len(option) :]
-            return None if option == b"-vS" or any(byte in b"\"'\\$#" for byte in text) else text.split()
-    return [word]

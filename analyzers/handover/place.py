@@ -26,6 +26,33 @@ STRERROR = {
 MUSL_STRERROR = {**STRERROR, "EIO": b"I/O error", "ELOOP": b"Symbolic link loop", "ENAMETOOLONG": b"Filename too long"}
 
 
+class Remark(NamedTuple):
+    """Something found on the way that does not end the start; `rule` is the rule of rules.RULES."""
+
+    rule: str
+    message: str
+    subject: str = ""
+    """Path for people, with leading slash."""
+    steps: tuple[Step, ...] = ()
+
+
+class Following(NamedTuple):
+    """What comes after a program that was followed."""
+
+    executed: Execution | None
+    """The program that it ends up running; None where there is none, or nobody knows."""
+    env: Sequence[bytes] = ()
+    cwd: bytes = b""
+    whole: bool = True
+    """All its arguments are known, so that it can be followed in turn."""
+    lines: tuple[bytes, ...] = ()
+    """What was said on the way, on the error output."""
+    remarks: tuple[Remark, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    others: tuple[Following, ...] = ()
+    """Other programs that it may end up running instead."""
+
+
 class Refusal(NamedTuple):
     """The program runs and gives up; `cause` is the rule of rules.RULES."""
 
@@ -37,6 +64,13 @@ class Refusal(NamedTuple):
     culprit: bytes = b""
     """What was wanted and not had, as written."""
     steps: tuple[Step, ...] = ()
+    message: bytes = b""
+    """The line that says it; empty where it is the first."""
+    why: str = ""
+    """What this image adds to the rule's words."""
+    remedies: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
 
 class Surroundings(NamedTuple):

@@ -7,6 +7,8 @@ missing ends the process; the walk goes on beyond it all the same, to name every
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from analyzers.facts import ElfFacts, Kind, LoaderFacts
@@ -34,6 +36,7 @@ _LAST_WORDS = {("2.41", "2.36"): b"*** stack smashing detected ***: terminated"}
 _SHOWN_VERSIONS = 8
 _SHOWN_SCOPE = 64
 _PATH_MAX = 4096
+_Kind = TypeVar("_Kind", bound="Loading")
 
 
 def load_glibc(process: Process) -> LoadResult:
@@ -49,16 +52,17 @@ def load_glibc(process: Process) -> LoadResult:
             return _load_command(process, loader, loader.loader, version, settings)
     except Undecided as undecided:
         return LoadResult(family="glibc", version=version, unknown=str(undecided))
-    return _load(Loading(process, program, loader, loader.loader, version, settings))
+    return Loading(process, program, loader, loader.loader, version, settings).start()
 
 
-def _load(loading: Loading) -> LoadResult:
-    try:
-        return loading.run()
-    except Undecided as undecided:
-        return loading.result(unknown=str(undecided))
-    except Crashed as crashed:
-        return loading.result(crash=crashed.signal, wanted=crashed.path)
+def start_loading(process: Process, kind: type[_Kind]) -> _Kind | LoadResult:
+    """A run that is yet to start, for who goes on with the process; the program is mapped by the kernel."""
+    loader = process.rootfs.elf(process.interp)
+    program = process.rootfs.elf(process.program)
+    if loader is None or loader.loader is None or program is None or process.command is not None:
+        return LoadResult(family="glibc", unknown="the loader or the program was not read")
+    version = loader.loader.version or _libc_release(process, loader.loader)
+    return kind(process, program, loader, loader.loader, version, read_environment(process))
 
 
 def _load_command(process: Process, loader: ElfFacts, said: LoaderFacts, version: str, settings: Environment) -> LoadResult:
@@ -110,7 +114,7 @@ def _load_command(process: Process, loader: ElfFacts, said: LoaderFacts, version
     settings = settings._replace(
         options=command.options, preload_argument=command.preload, audit=(*settings.audit, *command.audit)
     )
-    return _load(Loading(named, facts, loader, said, version, settings))
+    return Loading(named, facts, loader, said, version, settings).start()
 
 
 def _libc_release(process: Process, said: LoaderFacts) -> str:
@@ -171,6 +175,15 @@ class Loading:
         """Of what ld.so maps itself: the directory of the path it was given; since 2.42 that of the file."""
         path = self._process.opened_as if self._release < (2, 42) else b"/" + self._process.program.path
         return absolute(self._process, path).rpartition(b"/")[0] or b"/"
+
+    def start(self) -> LoadResult:
+        """`run`, whatever comes in its way."""
+        try:
+            return self.run()
+        except Undecided as undecided:
+            return self.result(unknown=str(undecided))
+        except Crashed as crashed:
+            return self.result(crash=crashed.signal, wanted=crashed.path)
 
     # -- rtld.c dl_main --
 

@@ -6,6 +6,7 @@ Mirrors `_dl_map_object_deps` of `elf/dl-deps.c`, `_dl_map_object` and `_dl_map_
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import msgspec
@@ -142,7 +143,30 @@ class Namespace:
     def map_dependencies(self, preloads: list[Mapped]) -> None:
         """The whole list, breadth first; filters stand before the object that names them (G4, G40)."""
         self._files.errno = ""
-        entries = [Entry(mapped) for mapped in (self.program, *preloads)]
+        self._map_list([self.program, *preloads])
+
+    def open_library(self, path: bytes, caller: Mapped) -> Mapped:
+        """dlopen of a path by `caller`: the object, with all that it needs; `listed` is its own list then (dl-open.c).
+
+        `failure` says what is missing below it. Raises Signalled, Crashed or Undecided for the file itself.
+        """
+        self._files.errno = ""
+        mapped = self.map_object(path, caller)
+        self._map_list([mapped])
+        return mapped
+
+    def branch(self) -> Namespace:
+        """A copy that grows by itself, so that what one dlopen brings is not there for another."""
+        other = copy.copy(self)
+        other.chain, other.listed = list(self.chain), list(self.listed)
+        other.steps, other.beyond, other.missing = [], [], []
+        other.found, other._faked, other._inodes = dict(self.found), {}, dict(self._inodes)
+        other._called = {name: list(called) for name, called in self._called.items()}
+        other._ledger = Ledger()
+        return other
+
+    def _map_list(self, first: list[Mapped]) -> None:
+        entries = [Entry(mapped) for mapped in first]
         listed = {id(entry.mapped) for entry in entries}
         at = 0
         while at < len(entries):

@@ -59,6 +59,8 @@ _KINDS = {
     (92, 32): _kinds(20, 18, (1, 19, 21, 33), (32, 34)),
 }  # fmt: skip
 """By e_machine and class, as arch/*/reloc.h of 1.2.6 has them."""
+_TPOFF = {(62, 64): 18, (3, 32): 14, (183, 64): 1030, (40, 32): 19}
+_GOT = {(62, 64): 6, (3, 32): 6, (183, 64): 1025, (40, 32): 21}
 _TLSDESC_SINCE = {(243, 64): (12, (1, 2, 5)), (258, 64): (14, (1, 2, 6))}
 """TLSDESC types that an architecture got late."""
 _LFS64 = frozenset(
@@ -121,6 +123,34 @@ def bind(rootfs: Rootfs, objects: Sequence[Object], itself: Object, version: tup
     return binder.bound()
 
 
+def bind_opened(
+    rootfs: Rootfs, objects: Sequence[Object], there: int, itself: Object, version: tuple[int, ...], *, now: bool
+) -> Bound:
+    """What a dlopen brings, from index `there` of `objects` on; the first line ends it. Not `now`: functions wait."""
+    tables = []
+    for each in objects if itself in objects else [*objects, itself]:
+        facts = _symbols(rootfs, each.node, each.facts)
+        if facts is None:
+            return Bound(unknown=f"the symbols of {each.shown} were not read")
+        tables.append(_Table(each, facts, visible_names(facts), frozenset(filter(None, facts.plt_names.split(b"\0")))))
+    at = next(at for at, table in enumerate(tables) if table.owner is itself)
+    scope = tables[: len(objects)]
+    binder = _Binder(scope, tables[at:], itself.facts, version)
+    for table in scope[there:]:
+        if table.owner is itself:
+            continue
+        binder.opened = scope[there:]
+        binder.lazy = not now and not _binds_now(table.owner.facts)
+        binder.relocate(table)
+        if binder.crash or binder.lines:
+            break
+    return binder.bound()
+
+
+def _binds_now(facts: ElfFacts) -> bool:
+    return facts.bind_now or bool(facts.dt_flags & 8) or bool(facts.dt_flags_1 & 1)
+
+
 def _symbols(rootfs: Rootfs, node: Node, facts: ElfFacts) -> SymbolFacts | None:
     """None where they were not read; an object without a symbol table has none."""
     found = rootfs.symbols(node)
@@ -166,6 +196,13 @@ class _Binder:
             kinds = kinds._replace(tls=kinds.tls - {late[0]})
         self.kinds = kinds
         self.known_architecture = bool(kinds.plain)
+        machine = host.machine, host.bits
+        self.waiting = frozenset((kinds.plt, _GOT.get(machine, kinds.plt)))
+        """Relocation types that are left for later where binding is lazy."""
+        self.tpoff = _TPOFF.get(machine, -1)
+        self.lazy = False
+        self.opened: Sequence[_Table] = ()
+        """What was not there at the start: no static TLS is left for it."""
         self.lines: list[bytes] = []
         self.problem: Problem | None = None
         self.unbound: dict[tuple[int, bytes], tuple[Object, bytes, bytes]] = {}
@@ -197,15 +234,28 @@ class _Binder:
                 return self._die(self.tables[0].owner, "SIGSEGV", "it has no hash table of symbols")
             if symbol >= 0 and not self._found(names[symbol], kind):
                 if symbol >= len(imports) or not facts.import_flags[symbol] & _WEAK:
+                    if self.lazy and kind in self.waiting:
+                        continue
                     self._missing(owner, facts, symbol, names[symbol], times)
                     continue
                 if kind in self.kinds.tls:
                     detail = f"musl follows the weak thread-local {show(names[symbol])}, which nobody defines"
                     return self._die(owner, "SIGSEGV", detail)
+            if kind == self.tpoff and self.opened:
+                self._check_static_tls(table, names[symbol] if symbol >= 0 else b"")
             if kind not in self.kinds.plain and kind not in self.kinds.tls:
                 self._print(b"Error relocating " + owner.name + b": unsupported relocation type " + str(kind).encode(), times)
                 self.problem = self.problem or Problem(owner)
         return None
+
+    def _check_static_tls(self, table: _Table, name: bytes) -> None:
+        """do_relocs, TPOFF: initial-exec access to a variable of an object that was not there at the start."""
+        definer = table if not name else next((each for each in self.tables if name in each.names), table)
+        if definer.owner.facts.tls is None or all(each is not definer for each in self.opened):
+            return
+        words = b": initial-exec TLS resolves to dynamic definition in " + definer.owner.name
+        self._print(b"Error relocating " + table.owner.name + b": " + (name or _own_variable(table.facts)) + words, 1)
+        self.problem = self.problem or Problem(table.owner)
 
     def _found(self, name: bytes, kind: int) -> bool:
         if kind == self.kinds.copy:
@@ -233,6 +283,12 @@ class _Binder:
 
     def _die(self, owner: Object, signal: str, detail: str) -> None:
         self.crash, self.crash_in, self.detail = signal, owner, detail
+
+
+def _own_variable(facts: SymbolFacts) -> bytes:
+    """A thread-local variable of the object's own: relocations against those are kept without the name."""
+    exported = [name for name, flags in zip(facts.export_names.split(b"\0"), facts.export_flags, strict=False) if flags & _TLS]
+    return exported[0] if exported else b"(null)"
 
 
 def _runs(facts: SymbolFacts, elf: ElfFacts, kinds: Kinds) -> Iterator[tuple[int, int, int]]:

@@ -97,3 +97,23 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """(object, symbol, version) wanted before the entry point and found nowhere; the first is fatal under glibc."""
     later: tuple[tuple[str, str, str], ...] = ()
     """(object, symbol, version) bound at first call and found nowhere."""
+
+
+class Dlopened(msgspec.Struct, frozen=True, kw_only=True):
+    """How one dlopen ends. `ok` None: it cannot be decided, why is in `unknown`."""
+
+    ok: bool | None = None
+    unknown: str = ""
+    crash: str = ""
+    """The signal that ends the process instead."""
+    line: bytes = b""
+    """dlerror's exact words."""
+    reason: Reason | None = None
+    wanted: bytes = b""
+    wanted_by: bytes = b""
+    """Path of the object that wanted it, as opened."""
+    steps: tuple[Step, ...] = ()
+    missing: tuple[bytes, ...] = ()
+    """Names of all libraries that cannot be loaded; under musl the first one only."""
+    unbound: tuple[bytes, ...] = ()
+    """Names of all symbols that nobody defines; under musl the first one only."""

@@ -95,6 +95,28 @@ def _all_met(mapped: Mapped, known: Mapping[bytes, Mapped], sets: Callable[[Mapp
     return True
 
 
+def check_opened(chain: Sequence[Mapped], opened: Sequence[Mapped], program: bytes, release: tuple[int, int]) -> bytes:
+    """_dl_check_map_versions of what a dlopen brings: dlerror's words for the first that is unmet; empty when all are met."""
+    known: dict[bytes, Mapped] = {}
+    for mapped in chain:
+        for name in mapped.names:
+            known.setdefault(name, mapped)
+    start = program + b": "
+    for mapped in opened:
+        lines: list[bytes] = []
+        unmet: list[Unmet] = []
+        try:
+            fatal = _check_object(mapped, known, program, release, lines, [], unmet)
+        except Signalled as signalled:
+            return signalled.objname + b": " + signalled.text
+        if fatal:
+            return fatal
+        if unmet:
+            words = b"version `" + unmet[0].version + b"' not found"
+            return next((line.removeprefix(start) for line in lines if words in line), b"version lookup error")
+    return b""
+
+
 def _check_object(
     mapped: Mapped,
     known: Mapping[bytes, Mapped],
@@ -104,7 +126,7 @@ def _check_object(
     warnings: list[bytes],
     unmet: list[Unmet],
     *,
-    met: bool,
+    met: bool = False,
 ) -> bytes:
     """_dl_check_map_versions; gives the line that ends the process on the spot, if any."""
     facts = mapped.facts

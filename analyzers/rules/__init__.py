@@ -7,19 +7,48 @@ a file for each area, whose tables are added up here in the order in which the a
 
 from __future__ import annotations
 
-from analyzers.rules import config, elf, image, layer, load, script, size
+import msgspec
+
+from analyzers.rules import (
+    config,
+    dotnet,
+    elf,
+    image,
+    java,
+    layer,
+    load,
+    needs,
+    node,
+    python,
+    script,
+    shell,
+    size,
+)
 from analyzers.rules.rule import Rule
+from analyzers.rules.shown import SHOWN, Shown
 
 _AREAS = (
     config,
     script,
+    shell,
     elf,
     load,
+    python,
+    java,
+    dotnet,
+    node,
+    needs,
     layer,
     size,
     image,
 )
 
-RULES: dict[str, Rule] = {rule.id: rule for area in _AREAS for rule in area.TABLE}
+
+def _shown(rule: Rule) -> Rule:
+    example, evidence = SHOWN.get(rule.id, Shown("", ""))
+    return msgspec.structs.replace(rule, example=rule.example or example or rule.title, evidence=rule.evidence or evidence)
+
+
+RULES: dict[str, Rule] = {rule.id: _shown(rule) for area in _AREAS for rule in area.TABLE}
 
 __all__ = ["RULES", "Rule"]

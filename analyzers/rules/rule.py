@@ -17,3 +17,7 @@ class Rule(msgspec.Struct, frozen=True):
     remedy: str
     source: str
     reason: Reason = Reason.OTHER
+    example: str = ""
+    """A message as a report has it."""
+    evidence: str = ""
+    """What in the image decides."""

@@ -57,6 +57,14 @@ TABLE = (
         "contents.py",
     ),
     Rule(
+        "size.unstripped",
+        _I,
+        "Programs or libraries carry debug information",
+        "Only debuggers read it, and the symbol table beside it; the dynamic symbols that loaders need are kept apart.",
+        "Run `strip` on them in the build stage, or tell the compiler to: -ldflags \"-s -w\" for Go, strip = true for Rust.",
+        "contents.py",
+    ),
+    Rule(
         "size.duplicate-files",
         _I,
         "The same big file stands at several paths",

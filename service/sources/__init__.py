@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -31,6 +31,18 @@ class Sighting(msgspec.Struct, frozen=True):
     """Digest the source claims: of the manifest or index (registry, layout) or its image id (Docker). A hint."""
 
 
+class Build(msgspec.Struct, frozen=True):
+    """A build that made an image, as its builder recorded it. Nothing is concluded from it: it is for people."""
+
+    ref: str
+    """Name of the build at its builder; the last part of `buildx.build.ref`."""
+    frontend: str = ""
+    """What understood the build's description, such as `dockerfile.v0`; empty where it was not recorded."""
+    source: str = ""
+    """Repository and revision that were built, where the client recorded them."""
+    completed_at: float = 0.0
+
+
 class EventKind(enum.StrEnum):
     APPEARED = "appeared"
     GONE = "gone"
@@ -45,6 +57,10 @@ class ImageEvent(msgspec.Struct, frozen=True):
 
     kind: EventKind
     sighting: Sighting | None = None
+    build: Build | None = None
+    """The build that made what is sighted, where the source knows of one."""
+    reaches_back: float = 0.0
+    """Of a listing of what happened: what happened before this time may have left it unseen. 0: it shows what is there."""
 
 
 class LayerSource(msgspec.Struct, frozen=True):
@@ -114,3 +130,14 @@ class Source(Protocol):
         """Gives the wanted layers (indexes) to the sink, in any order."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class LooksByName(Protocol):
+    """A source that can be asked for one name, besides its listing."""
+
+    def watches(self, repository: str, tag: str) -> bool:
+        """Whether the settings have it watched; without a tag, whether any tag of the repository may be."""
+
+    async def look(self, repository: str, tag: str) -> ImageEvent:
+        """Whether the name is there now, and what it shows. Raises SourceError."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from service.errors import SettingsError, SourceError
 from service.outbound import HostPolicy, Outbound
@@ -16,7 +19,16 @@ from service.sources.archive import ArchiveSource, IndexArchive
 from service.sources.docker_engine import DockerSource
 from service.sources.layout import LayoutSource
 from service.sources.registry import RegistrySource
-from service.sources.settings import DockerSettings, LayoutSettings, RegistrySettings
+from service.sources.settings import (
+    BuildkitSettings,
+    ContainerdSettings,
+    DockerSettings,
+    LayoutSettings,
+    RegistrySettings,
+)
+
+if TYPE_CHECKING:
+    from service.sources.contents import Registries
 
 SCAN_TRIES = 2
 """Somebody waits for the answer of a scan; the daemon has more patience."""
@@ -38,24 +50,39 @@ def layout_source(settings: LayoutSettings) -> LayoutSource:
     return LayoutSource(settings)
 
 
-WatchedSettings = RegistrySettings | DockerSettings | LayoutSettings
+WatchedSettings = RegistrySettings | DockerSettings | LayoutSettings | BuildkitSettings | ContainerdSettings
+Configured = Callable[[], Sequence[RegistrySettings]]
+"""The registries that are configured at the moment."""
+
+
+def _no_registries() -> Sequence[RegistrySettings]:
+    return ()
 
 
 def watched(settings: Settings) -> dict[str, WatchedSettings]:
     """Everything that is to be watched, by the name of its source. Raises SettingsError where two have one name."""
     found: dict[str, WatchedSettings] = {}
-    named: list[WatchedSettings] = [*settings.registries, *settings.docker, *settings.layouts]
+    named: list[WatchedSettings] = [*settings.registries, *settings.docker, *settings.layouts, *settings.buildkit]
+    for node in settings.containerd:
+        named += [_of_namespace(node, namespace) for namespace in node.namespaces]
     for each in named:
-        name = each.name if isinstance(each, DockerSettings) else each.source_name
+        name = each.source_name if isinstance(each, RegistrySettings | LayoutSettings) else each.name
         if name in found:
-            raise SettingsError(f"registries, docker, layouts: two sources are called {name!r}; give one another name")
+            raise SettingsError(
+                f"registries, docker, layouts, buildkit, containerd: two sources are called {name!r}; give one another name"
+            )
         found[name] = each
     return found
 
 
+def _of_namespace(settings: ContainerdSettings, namespace: str) -> ContainerdSettings:
+    """A namespace is a source of its own: one name may be another image in each."""
+    return msgspec.structs.replace(settings, name=f"{settings.name}/{namespace}", namespaces=(namespace,))
+
+
 def is_there(settings: WatchedSettings) -> bool:
     """Whether there is something to watch: an engine or a folder marked `missing_ok` may be absent."""
-    if isinstance(settings, RegistrySettings):
+    if not isinstance(settings, DockerSettings | LayoutSettings):
         return True
     place = settings.socket if isinstance(settings, DockerSettings) else settings.path
     return not settings.missing_ok or Path(place).exists()
@@ -67,11 +94,29 @@ async def check_secrets(settings: WatchedSettings) -> None:
         await credentials_for(settings)
 
 
-def make_source(settings: WatchedSettings) -> Source:
-    """The source over what these settings name."""
-    if isinstance(settings, RegistrySettings):
-        return registry_source(settings)
-    return docker_source(settings) if isinstance(settings, DockerSettings) else layout_source(settings)
+def make_source(settings: WatchedSettings, configured: Configured = _no_registries) -> Source:
+    """The source over what these settings name. What a content store lost is asked of a registry that is configured."""
+    match settings:
+        case RegistrySettings():
+            return registry_source(settings)
+        case DockerSettings():
+            return docker_source(settings)
+        case LayoutSettings():
+            return layout_source(settings)
+        case BuildkitSettings():
+            from service.sources.buildkit import BuildkitSource  # gRPC is for those who use it
+
+            return BuildkitSource(settings, _registries(configured))
+        case ContainerdSettings():
+            from service.sources.containerd import ContainerdSource
+
+            return ContainerdSource(settings, _registries(configured))
+
+
+def _registries(configured: Configured) -> Registries:
+    from service.sources.contents import Registries
+
+    return Registries(configured, registry_source)
 
 
 def source_for(

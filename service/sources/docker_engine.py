@@ -1,9 +1,10 @@
 """A Docker engine as a source: docker-py lists and follows events in a thread of its own; exports stream through aiohttp.
 
 Events are hints that the engine may lose (it keeps 256), so each one, and a timer, leads to a listing, which is the truth.
-Only GET requests are made. An export is one archive of all layers in the engine's own order (sources.md 2.4); it is
-asked for only when a layer is not known. The config comes from the engine's data root where that can be read, and is
-else put together from `inspect`: its digest is then that of our own bytes, so that no engine can speak for another.
+Only GET requests are made, and the one that leads to the engine's BuildKit (embedded.py), which tells of builds and, with
+the containerd store, gives the blobs. An export is one archive of all layers in the engine's own order (sources.md 2.4); it
+is asked for only when a layer is not known. The config comes from the engine's data root or its BuildKit where they have it,
+and is else put together from `inspect`: its digest is then that of our own bytes, so that no engine can speak for another.
 """
 
 from __future__ import annotations
@@ -18,22 +19,30 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import docker
 import docker.errors
+import msgspec
 import requests.exceptions
+import structlog
 import urllib3.exceptions
 
 from analyzers.errors import Malformed, Rejected
 from analyzers.oci import Digest, ImageConfig, Platform, parse_config
+from service.blobs import collect
 from service.errors import SourceError
 from service.outbound import IDLE_SECONDS, paced
 from service.registry.reference import parse_image_name
-from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, Sighting
+from service.rpc.upgrade import upgraded
+from service.sources import EventKind, ImageEvent, ImageSource, LayerSink, LayerSource, LostImage, Sighting
 from service.sources.manifests import sha256
 from service.sources.settings import DockerSettings
+
+if TYPE_CHECKING:
+    from service.sources.builds import BuildBook
+    from service.sources.embedded import EmbeddedBuildkit
 
 UNTAGGED = "<untagged>"
 SETTLE_SECONDS = 0.3
@@ -43,7 +52,13 @@ REQUEST_SECONDS = 120.0
 """The containerd store takes some milliseconds an image to list."""
 FIRST_BYTE_SECONDS = 600.0
 """Engines with a graphdriver write the whole archive to their disk before its first byte."""
+CONTAINERD_STORE = ["driver-type", "io.containerd.snapshotter.v1"]
+"""Stands in the driver's status of an engine that keeps its images in containerd."""
+SPEAKS_HTTP2 = (1, 53)
+"""API of engines whose socket speaks HTTP/2 without an upgrade, and may refuse one."""
+CONFIG_BYTES = 8 << 20
 _LAYER_WORDS = ("RUN", "COPY", "ADD", "WORKDIR", "/bin/sh -c")
+log = structlog.get_logger()
 _FAILURES = (docker.errors.DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
@@ -69,6 +84,11 @@ class DockerSource:
         self._clock = clock
         self._client: docker.APIClient | None = None
         self._root: Path | None = None
+        self._blobs = False
+        """Whether its images are blobs of a content store."""
+        self._buildkit: EmbeddedBuildkit | None = None
+        self._sought = False
+        """Whether its BuildKit was looked for."""
         self._session: aiohttp.ClientSession | None = None
         self._connecting = asyncio.Lock()
 
@@ -93,6 +113,7 @@ class DockerSource:
         info = client.info()
         root = info.get("DockerRootDir")
         driver = info.get("Driver")
+        self._blobs = CONTAINERD_STORE in (info.get("DriverStatus") or [])
         configs = Path(root) / "image" / str(driver) / "imagedb" / "content" / "sha256" if root and driver else None
         return client, configs
 
@@ -117,15 +138,18 @@ class DockerSource:
         stream = await self._blocking(client.events, filters={"type": "image"})
         follower = _Follower(stream, asyncio.get_running_loop(), stirred)
         shown: dict[tuple[str, str, str], Sighting] = {}
+        book: BuildBook | None = None
         try:
+            book = await self._follow_builds(stirred)
             while True:
                 stirred.clear()
+                builds = book.by_digest() if book is not None else {}
                 now = {_name(sighting): sighting for sighting in await self._list(client)}
                 for name, sighting in shown.items():
                     if name not in now:
                         yield ImageEvent(EventKind.GONE, sighting)
                 for sighting in now.values():
-                    yield ImageEvent(EventKind.APPEARED, sighting)
+                    yield ImageEvent(EventKind.APPEARED, sighting, builds.get(sighting.digest))
                 shown = now
                 yield ImageEvent(EventKind.LISTED)
                 with contextlib.suppress(TimeoutError):
@@ -135,8 +159,44 @@ class DockerSource:
                 if follower.ended:
                     self._client = None
                     raise SourceError(f"{self.name}: the engine ended its events")
+                if book is not None:
+                    book.check()
         finally:
             follower.stop()
+            if book is not None:
+                await book.close()
+
+    async def _follow_builds(self, stirred: asyncio.Event) -> BuildBook | None:
+        """What the engine builds: many engines tell of it nowhere else. None where there is no history."""
+        self._sought = False
+        buildkit = await self._reach_buildkit()
+        if buildkit is None:
+            return None
+        from service.sources.builds import BuildBook
+
+        book = BuildBook(buildkit.history, stirred)
+        await book.relist()
+        return book
+
+    async def _reach_buildkit(self) -> EmbeddedBuildkit | None:
+        """The engine's own BuildKit, looked for once a contact; None where it is too old, or hidden by a filter."""
+        client = await self._connected()
+        async with self._connecting:
+            if self._buildkit is not None or self._sought:
+                return self._buildkit
+            self._sought = True
+            upgrades = True
+            try:
+                (await _in_daemon_thread(partial(upgraded, self._settings.socket))).close()
+            except SourceError as error:
+                upgrades = False
+                if tuple(map(int, client.api_version.split("."))) < SPEAKS_HTTP2:
+                    log.info("build history absent", source=self.name, error=str(error))
+                    return None
+            from service.sources.embedded import EmbeddedBuildkit  # gRPC is for engines that have it
+
+            self._buildkit = await EmbeddedBuildkit.reach(self._settings.socket, self.name, upgrades=upgrades)
+            return self._buildkit
 
     async def _list(self, client: docker.APIClient) -> list[Sighting]:
         rows = await self._blocking(client.images)
@@ -152,11 +212,15 @@ class DockerSource:
             found.append(Sighting(self.name, reference.registry, reference.repository, reference.tag, row["Id"]))
         return found or [Sighting(self.name, "docker", UNTAGGED, "", row["Id"])]
 
-    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource]:
+    async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         client = await self._connected()
         what = sighting.digest or f"{sighting.repository}:{sighting.tag}".rstrip(":")
         inspected = await self._blocking(client.inspect_image, what)
+        if self._blobs and (found := await self._by_blobs(sighting, inspected["Id"], platforms)) is not None:
+            return found
         body = await asyncio.to_thread(self._stored_config, inspected["Id"])
+        if body is None:
+            body = await self._built_config(inspected["Id"])
         if body is None:
             body = _config_body(inspected, await self._blocking(client.history, inspected["Id"]))
         config = parse_config(body)
@@ -164,7 +228,22 @@ class DockerSource:
             raise SourceError(f"{what} is for {config.platform}", temporary=False, code="no-such-platform")
         if not config.diff_ids and inspected.get("RootFS", {}).get("Layers"):
             raise Rejected("config-mismatch", "the engine lists layers that the config does not")
-        return [self._image(sighting, inspected["Id"], body, config)]
+        image: ImageSource | LostImage = self._image(sighting, inspected["Id"], body, config)
+        return [image]
+
+    async def _by_blobs(
+        self, sighting: Sighting, image_id: str, platforms: Collection[Platform]
+    ) -> list[ImageSource | LostImage] | None:
+        """The images behind an id that is a manifest's digest; None where the blobs cannot be had."""
+        buildkit = await self._reach_buildkit()
+        if buildkit is None:
+            return None
+        try:
+            return await buildkit.images.resolve(msgspec.structs.replace(sighting, digest=image_id), platforms)
+        except SourceError as error:
+            if error.code in ("not-found", "unreachable"):
+                return None
+            raise
 
     def _image(self, sighting: Sighting, image_id: str, body: bytes, config: ImageConfig) -> ImageSource:
         named = Sighting(sighting.source, sighting.registry, sighting.repository, sighting.tag, image_id)
@@ -181,8 +260,19 @@ class DockerSource:
             return None  # another machine's engine, no permission, or the containerd store: inspect serves
         return body if sha256(body) == image_id else None
 
+    async def _built_config(self, image_id: str) -> bytes | None:
+        """The config that a build wrote, from the BuildKit that is followed."""
+        if self._buildkit is None:
+            return None
+        try:
+            return await collect(self._buildkit.content.blob(image_id), CONFIG_BYTES)
+        except (SourceError, Malformed):
+            return None  # pulled or loaded, or its build has left the history: inspect serves
+
     async def read(self, image: ImageSource, wanted: Collection[int], sink: LayerSink) -> None:
-        if wanted:
+        if image.manifest_digest and (buildkit := await self._reach_buildkit()) is not None:
+            await buildkit.images.read(image, wanted, sink)
+        elif wanted:
             await sink.archive(self._export(image.sighting.digest))
 
     async def _export(self, image_id: str) -> AsyncGenerator[bytes, None]:
@@ -213,6 +303,8 @@ class DockerSource:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+        if self._buildkit is not None:
+            await self._buildkit.close()
         if self._client is not None:
             await _in_daemon_thread(self._client.close)
 

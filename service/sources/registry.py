@@ -43,6 +43,11 @@ class RegistrySource:
         self._outbound = outbound
         self._client = client or RegistryClient(settings, outbound, self._credentials, tries=tries)
 
+    @property
+    def client(self) -> RegistryClient:
+        """What it asks the registry with."""
+        return self._client
+
     async def _credentials(self) -> Credentials:
         try:
             return await credentials_for(self._settings)
@@ -79,7 +84,7 @@ class RegistrySource:
         listing = await self._client.tags(repository)
         if listing is None:
             return
-        tags = [tag for tag in listing.names if any(fnmatch.fnmatchcase(tag, pattern) for pattern in self._settings.tags)]
+        tags = [tag for tag in listing.names if self._is_wanted(tag)]
         for start in range(0, len(tags), PARALLEL_HEADS):
             batch = tags[start : start + PARALLEL_HEADS]
             digests = await asyncio.gather(*(self._client.head(repository, tag) for tag in batch), return_exceptions=True)
@@ -98,6 +103,18 @@ class RegistrySource:
             raise error
         log.warning("tag look failed", source=self.name, repository=repository, tag=tag, error=str(error))
         return ImageEvent(EventKind.LISTED_PARTIALLY)
+
+    def watches(self, repository: str, tag: str) -> bool:
+        repositories = self._settings.repositories
+        return (not repositories or repository in repositories) and (not tag or self._is_wanted(tag))
+
+    def _is_wanted(self, tag: str) -> bool:
+        return any(fnmatch.fnmatchcase(tag, pattern) for pattern in self._settings.tags)
+
+    async def look(self, repository: str, tag: str) -> ImageEvent:
+        digest = await self._client.head(repository, tag)
+        kind = EventKind.GONE if digest is None else EventKind.APPEARED
+        return ImageEvent(kind, Sighting(self.name, self._settings.host, repository, tag, digest or ""))
 
     async def resolve(self, sighting: Sighting, platforms: Collection[Platform]) -> list[ImageSource | LostImage]:
         client, repository = self._client, sighting.repository

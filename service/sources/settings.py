@@ -67,3 +67,37 @@ class LayoutSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def source_name(self) -> str:
         return self.name or self.path
+
+
+class BuildkitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One standalone BuildKit whose builds are watched. Its socket is equal to root; it is only listened to and read from."""
+
+    address: str = "unix:///run/buildkit/buildkitd.sock"
+    """`unix:///path` or `tcp://host:port`."""
+    name: str = "buildkit"
+    """Name of this source in metrics and pages."""
+    poll_seconds: Seconds = 60.0
+    """Pause between two listings of the whole history, which heal lost events."""
+    ca: str = ""
+    """PEM file of the authority that signed the certificate of a TCP address."""
+    cert: str = ""
+    """PEM file of the certificate shown to it."""
+    key: str = ""
+    """PEM file of that certificate's key."""
+    server_name: str = ""
+    """Name in its certificate; empty: the host of the address."""
+    insecure: bool = False
+    """Allow plain TCP. Loopback may always use it."""
+
+
+class ContainerdSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One containerd to watch. Its socket is equal to root; it is only listened to and read from."""
+
+    address: str = "unix:///run/containerd/containerd.sock"
+    """`unix:///path` of its socket."""
+    name: str = "containerd"
+    """Name of its sources in metrics and pages, one a namespace: `containerd/k8s.io`."""
+    namespaces: tuple[str, ...] = ("k8s.io", "default", "moby", "buildkit")
+    """Namespaces to watch."""
+    poll_seconds: Seconds = 300.0
+    """Pause between two full listings, which heal lost events."""

@@ -11,7 +11,7 @@ from analyzers.judges import judge_image
 from analyzers.oci import ImageConfig
 from analyzers.rootfs import Rootfs
 from analyzers.size import measure
-from tests.make.views import elf, elf_facts, file, folder, hardlink, layer
+from tests.make.views import Item, elf, elf_facts, file, folder, hardlink, layer
 
 BIG = file("x" * 1000)
 
@@ -95,6 +95,27 @@ def test_the_same_content_at_two_paths_is_double_but_a_hard_link_is_not() -> Non
     program = elf(elf_facts(file_size=5000))
     weights = weighed(layer({"a": program, "b": program, "c": program, "d": hardlink("a"), "e": elf(elf_facts(file_size=9))}))
     assert [(each.path, each.size_bytes, each.files) for each in weights.doubles] == [("/a", 10_000, 3)]
+
+
+def unstripped(debug: int, symbols: int = 30_000, **more: object) -> Item:
+    return elf(elf_facts(file_size=9_000_000, debug_bytes=debug, symbol_bytes=symbols, **more))  # type: ignore[arg-type]
+
+
+def test_debug_information_is_told_by_program_and_the_same_directorys_together() -> None:
+    names = {"app/server": unstripped(4_000_000), "lib/a.so": unstripped(0, 500_000), "lib/b.so": unstripped(0, 600_000)}
+    assert found(layer(names)) == [("debug", "/app/server", 4_030_000, 1), ("symbols", "/lib", 1_100_000, 2)]
+
+
+def test_what_lies_in_a_place_already_told_or_is_small_is_not_told_again() -> None:
+    names = {"usr/lib/gcc/x/cc1": unstripped(4_000_000), "bin/small": unstripped(0, 9_000), "usr/lib/debug/x.debug": BIG}
+    assert [kind for kind, *_ in found(layer(names))] == ["build-tools", "debug"]
+
+
+@pytest.mark.parametrize(("go", "remedy"), [(True, '-ldflags="-s -w"'), (False, "strip = true")])
+def test_an_unstripped_program_is_a_finding_with_the_remedy_of_its_language(go: bool, remedy: str) -> None:
+    [finding] = judged(layer({"app/server": unstripped(4_000_000, go_build_info=go)})).findings[-1:]
+    assert (finding.rule, finding.severity, finding.subject) == ("size.unstripped", "info", "/app/server")
+    assert remedy in finding.remedies[0]
 
 
 def test_two_thousand_directories_deep_is_no_trouble() -> None:

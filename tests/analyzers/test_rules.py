@@ -13,6 +13,8 @@ import pytest
 from analyzers import rules
 from analyzers.finding import Reason, Severity
 from analyzers.rules import RULES, Rule
+from analyzers.rules.shown import SHOWN
+from tests.make import rules_page
 
 ANALYZERS = Path(__file__).resolve().parents[2] / "analyzers"
 
@@ -35,7 +37,6 @@ def test_every_rule_id_in_the_code_is_in_the_table() -> None:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
                 used.add(node.value)
     assert used
-    assert used
     assert used <= RULES.keys()
 
 
@@ -46,3 +47,18 @@ def test_no_two_rules_have_one_id() -> None:
 
 def test_only_fatal_rules_carry_a_reason_of_their_own() -> None:
     assert all(rule.reason is Reason.OTHER for rule in RULES.values() if rule.severity is not Severity.FATAL)
+
+
+def test_examples_are_of_rules_that_there_are() -> None:
+    assert all(rule.example for rule in RULES.values())
+    assert SHOWN.keys() <= RULES.keys()
+
+
+def test_the_page_of_rules_is_that_of_the_table() -> None:
+    assert rules_page.PAGE.read_text() == rules_page.page(), "run `python -m tests.make.rules_page`"
+
+
+def test_every_row_of_the_catalogue_of_failures_names_its_rules_or_why_there_is_none() -> None:
+    assert [row.number for row in rules_page.FAILURES] == list(range(1, 51))
+    assert {rule for row in rules_page.FAILURES for rule in row.rules} <= RULES.keys()
+    assert all(row.rules or row.untold for row in rules_page.FAILURES if row.number in (43, 50))

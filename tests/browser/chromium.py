@@ -215,7 +215,7 @@ def started(folder: Path) -> Iterator[Browser]:
     with (folder / "browser.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", PLACE, *map(str, high), *command],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=high, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=high,
         )  # fmt: skip
     for each in (theirs, ours, *high):
         os.close(each)

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from analyzers.finding import Severity
 from grafana.build import FOLDER
 from service.fleet import FleetRow, Standing
+from service.metrics import IMAGE
 from tests.deploy.scraped import WORKER_AFTER, WORKER_BEFORE
 from tests.prometheus import Labels
 
-FILTERS = ("registry", "repository", "tag", "platform")
+FILTERS = ("team", "registry", "repository", "tag", "platform")
 
 
 class Target(NamedTuple):
@@ -57,7 +58,7 @@ Model = dict[Labels, Any]
 
 
 def labels(row: FleetRow, *more: str) -> Labels:
-    values = {name: getattr(row, name) for name in ("source", *FILTERS, *more)}
+    values = {name: getattr(row, name) for name in (*IMAGE, *more)}
     return frozenset((name, str(value)) for name, value in values.items() if value)
 
 
@@ -92,6 +93,10 @@ def failing_rows(rows: list[FleetRow]) -> Model:
         for row in rows
         if row.standing is Standing.FAILS
     }
+
+
+def made_worse(rows: list[FleetRow]) -> Model:
+    return {labels(row, "team") | {("rule", row.new_rules[0])}: len(row.new_rules) for row in rows if row.new_rules}
 
 
 def risk(row: FleetRow) -> int:
@@ -181,6 +186,7 @@ IMAGES: dict[tuple[str, str], Callable[[list[FleetRow]], Model]] = {
     ("Verdicts over time", "A"): lambda rows: by(rows, lambda row: JUDGED.get(row.standing), "verdict", lambda row: 1),
     ("Why they will not start", "A"): lambda rows: by(rows, lambda row: row.reason, "reason", lambda row: 1),
     ("What fails", "A"): failing_rows,
+    ("Made worse by the last push", "A"): made_worse,
     ("Risky", "risk"): lambda rows: each(rows, risk),
     ("Risky", "later"): lambda rows: each(risky(rows), later),
     ("Risky", "warnings"): lambda rows: each(risky(rows), warnings),
@@ -210,7 +216,7 @@ IMAGES: dict[tuple[str, str], Callable[[list[FleetRow]], Model]] = {
     ("Findings by rule", "A"): images_by_rule,
     ("Biggest", "A"): lambda rows: each(rows, lambda row: row.size_bytes),
     ("Wasted", "A"): lambda rows: each(rows, lambda row: row.wasted_bytes),
-    ("Grown", "A"): lambda rows: each(
+    ("Fastest growing", "A"): lambda rows: each(
         rows, lambda row: WORKER_AFTER - WORKER_BEFORE if row.repository == "shop/worker" else 0
     ),
     ("Bytes over time", "A"): lambda rows: total(rows, lambda row: row.size_bytes),

@@ -75,9 +75,11 @@ def want_layers(world: World) -> None:
 
 def go_on(world: World) -> None:
     """What happens between two scrapes: a tag is pushed again and bigger, and the daemon works."""
-    grown = starting(7, size_bytes=WORKER_AFTER, x86_level=3)
+    lacking = finding("load.later-symbol", Severity.LATER)
+    grown = starting(7, size_bytes=WORKER_AFTER, x86_level=3, findings=(lacking,))
     growth = WORKER_AFTER - WORKER_BEFORE
-    world.show(grown, "shop/worker", "2.0", registry="other.example.test", growth_bytes=growth)
+    news = {"growth_bytes": growth, "new_rules": (lacking.rule,)}
+    world.show(grown, "shop/worker", "2.0", registry="other.example.test", **news)
     metrics = world.metrics
     for _ in range(10):
         metrics.analysed("done", 2.0)

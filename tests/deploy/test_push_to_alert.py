@@ -72,7 +72,8 @@ def row_of(item: dict[str, object]) -> FleetRow:
         state=State(read.standing) if read.standing in tuple(State) else None,
         reason=Reason(read.reason) if read.reason else None, os=read.os, libc=read.libc,
         compressed_bytes=read.compressed_bytes, size_bytes=read.uncompressed_bytes, wasted_bytes=read.wasted_bytes,
-        team=read.team, growth_bytes=read.growth_bytes, isa_level=read.isa_level, layers=("",) * read.layers,
+        team=read.team, growth_bytes=read.growth_bytes, new_rules=read.new_rules, isa_level=read.isa_level,
+        layers=("",) * read.layers,
         findings=tuple(FindingCount(found.rule, found.severity, found.count) for found in read.findings),
     )  # fmt: skip
 

@@ -28,6 +28,12 @@ _FIRST_WORDS = re.compile(
     r"|^\S*(ba)?sh: /.*: (Permission denied|No such file or directory)$"
 )
 """What env and shells say that start well and find nothing to do: another interpreter, or a script they may read."""
+_JAVA = re.compile(
+    r"^Error: (Unable to access jarfile|Invalid or corrupt jarfile|LinkageError occurred|Could not find or load main class)"
+    r"|^Error: Could not create the Java|^Error: could not (find libjava|open `)|^Error: missing `server' JVM"
+    r"|^no main manifest attribute, in "
+)
+"""What Java's launcher and its JVM say that start well and find nothing to run."""
 _LATER = re.compile(r": symbol lookup error: ")
 """What a loader says of a function that is missing when it is first called, long after the start."""
 _HELP = "\n\nRun 'docker run --help' for more information"
@@ -62,6 +68,7 @@ _REASONS: tuple[tuple[str, frozenset[Reason]], ...] = (
     (r"wrong ELF class", frozenset({_R.ARCHITECTURE})),
     (r"^Error loading shared library .*: Exec format error", frozenset({_R.OTHER, _R.ARCHITECTURE})),
     (r"^Error loading shared library ", frozenset({_R.LIBRARY_ABSENT, _R.PERMISSION, _R.OTHER})),
+    (_JAVA.pattern, frozenset({_R.RUNTIME})),
     (r"^\S*env: ", frozenset({_R.SCRIPT})),
     (r": 0: cannot open .*: Permission denied$|can't open '.*: Permission denied$|sh: /.*: Permission denied$",
      frozenset({_R.PERMISSION})),
@@ -143,7 +150,7 @@ def seen(ran: RunResult) -> Seen:
         lines = tuple(line for line in lines if not _LATER.search(line))
         return Seen(state=State.STARTS, stage=Stage.STARTED, lines=lines, exit_code=ran.exit_code)
     stage = Stage.CRASH if ran.exit_code > 128 else Stage.LOAD
-    if any(_FIRST_WORDS.search(line) for line in lines):
+    if any(_FIRST_WORDS.search(line) or _JAVA.search(line) for line in lines):
         stage = Stage.STARTED
     if len(lines) == 1 and re.fullmatch(r"exec .*: [a-z /]+", lines[0]) and ran.exit_code in (1, 255):
         stage = Stage.EXECVE

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from analyzers.start import NO_OVERRIDES, Overrides
-from tests.make import roots
+from tests.make import java, roots
 from tests.make.images import Image
 from tests.make.layers import Item, program, tar_of
 
@@ -106,6 +106,7 @@ BASES: dict[str, Callable[[], roots.Root]] = {
     "busybox-glibc": roots.busybox_glibc,
     "debian": roots.debian,
     "debian-musl": roots.musl_of_debian,
+    "jre": java.root,
     "glibc-2.31": lambda: roots.neighbour("2.31"),
     "glibc-2.41": lambda: roots.neighbour("2.41"),
 }

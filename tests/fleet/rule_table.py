@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from tests.fleet import built_images, glibc_images, layer_images, musl_images, scenario_images
+from tests.fleet import built_images, glibc_images, java_images, layer_images, musl_images, scenario_images
 from tests.fleet.image import FleetImage
 from tests.make.starts import CASES
 
@@ -18,11 +18,12 @@ IMAGES: tuple[FleetImage, ...] = (
     *glibc_images.IMAGES,
     *musl_images.IMAGES,
     *built_images.IMAGES,
+    *java_images.IMAGES,
 )
 WANTED = (
     *(f"C{number}" for number in range(1, 24)),
     *(f"K{number}" for number in range(1, 24)),
-    *("S1", "S1b", "S2", "S2b", "S3", "S3b", "S4", "S4b", "S5", "S5b"),
+    *("S1", "S1b", "S2", "S2b", "S3", "S3b", "S4", "S4b", "S5", "S5b", "S6", "S6b"),
 )
 ELSEWHERE = {
     "C7": "containerd's client, not Docker: tests/fleet/test_containerd.py",

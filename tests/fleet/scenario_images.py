@@ -27,6 +27,8 @@ SCENARIOS = (
          fails="version `GLIBC_2.34' not found"),
     runs("s2_go_without_cgo_on_scratch", "S2 K18", "", _app(lambda: programs.go_net(CGO_ENABLED="0"))),
     runs("s2_go_without_cgo_on_alpine", "S2 K18", "alpine", _app(lambda: programs.go_net(CGO_ENABLED="0"))),
+    runs("s2_go_pie_without_cgo_on_scratch", "S2 K15", "",
+         _app(lambda: programs.go_net("-buildmode=pie", CGO_ENABLED="0")), fails=ABSENT),
     runs("s2b_netgo_on_scratch", "S2b K18 R41", "", _app(lambda: programs.go_net("-tags", "netgo"))),
     runs("s2b_netgo_with_cgo_elsewhere_on_scratch", "S2b K15", "", _app(lambda: programs.go_net_and_c("-tags", "netgo")),
          fails=ABSENT),

@@ -41,6 +41,17 @@ class Authority:
         context.load_cert_chain(path)
         return context
 
+    def client(self, name: str) -> tuple[Path, Path]:
+        """Files of a certificate for a client, and of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key, ends_in=DAY)
+        paths = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        paths[1].write_bytes(
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        return paths
+
     def _sign(
         self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, ends_in: datetime.timedelta, host: str = "",
         authority: bool = False, by: ec.EllipticCurvePrivateKey | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import inspect
 import typing
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ def toml(value: object) -> str:
 def sample(kind: type[msgspec.Struct]) -> Any:
     """An instance to show the defaults of; required fields are an example."""
     required = [name for name, default in _defaults(kind) if default is msgspec.NODEFAULT]
-    return kind(**dict.fromkeys(required, "example"))
+    dates = {name for name, hint in typing.get_type_hints(kind).items() if hint is datetime.date}
+    return kind(**{name: datetime.date(2027, 1, 1) if name in dates else "example" for name in required})
 
 
 def _defaults(kind: type[msgspec.Struct]) -> Iterator[tuple[str, object]]:

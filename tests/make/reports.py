@@ -107,6 +107,6 @@ def row(report: Report | None, repository: str, tag: str = "latest", **changes: 
         "compressed_bytes": report.size_bytes // 3 if report else 0,
     }  # fmt: skip
     sighting = Sighting(source, registry, repository, tag, manifest)
-    growth = changes.pop("growth_bytes", None)
+    pushed = {name: changes.pop(name, None) for name in ("growth_bytes", "new_rules")}
     made = make_row(sighting, platform, report, **(values | changes))
-    return msgspec.structs.replace(made, growth_bytes=growth)
+    return msgspec.structs.replace(made, **pushed)

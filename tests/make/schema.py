@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from analyzers import finding
-from service import scan
+from service import scan, silencing
 from tests.make.example import docstrings
 
 SCHEMA = Path(__file__).resolve().parent.parent.parent / "docs" / "report.schema.json"
 KINDS = (
     scan.Scan, scan.ScannedImage, finding.Report, finding.Verdict, finding.Finding, finding.Step, finding.Attempt,
-    finding.LayerSummary,
+    finding.LayerSummary, finding.Part, silencing.Silenced,
 )  # fmt: skip
 HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

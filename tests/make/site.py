@@ -13,6 +13,7 @@ from analyzers.rules import RULES
 from service.fleet import Fleet, FleetRow
 from service.history import Change, Moment
 from service.metrics import Metrics
+from service.remedies import Learned
 from service.running import Running
 from service.settings import Settings
 from service.sources import LayerSource, Sighting
@@ -26,11 +27,15 @@ class KeptReports:
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
         self.layers: dict[str, tuple[LayerSource, ...]] = {}
+        self.packages: dict[str, Learned] = {}
         self.asked = 0
 
     async def report(self, key: str) -> bytes | None:
         self.asked += 1
         return self.bodies.get(key)
+
+    async def packages_of(self, report: Report) -> dict[str, Learned]:
+        return {library: found for library, found in self.packages.items() if library in report.missing}
 
     async def layers_of(self, manifest_digest: str) -> tuple[LayerSource, ...]:
         return self.layers.get(manifest_digest, ())

@@ -12,6 +12,7 @@ import msgspec
 from analyzers.elf import read_elf
 from analyzers.entries import Entries
 from analyzers.facts import Coverage, ElfFacts, Entry, Kind, LayerFacts, LayerNote, Segment, SymbolFacts, Unread
+from analyzers.readers import wants_script, wants_small_text
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -110,7 +111,7 @@ def layer(
         for path in list(wanted):
             while path := path.rpartition(b"/")[0]:
                 wanted.setdefault(path, folder())
-    entries, elfs, texts, heads = [], {}, {}, {}
+    entries, elfs, texts, heads, scripts = [], {}, {}, {}, {}
     symbols: dict[bytes, SymbolFacts] = {}
     for path, item in wanted.items():
         size, digest = len(item.content), b""
@@ -131,10 +132,12 @@ def layer(
         base = path.rpartition(b"/")[2]
         if item.kind != Kind.FILE:
             continue
-        if base in _TEXTS or base.endswith((b".conf", b".path")):
+        if base in _TEXTS or base.endswith((b".conf", b".path")) or wants_small_text(path, item.content):
             texts[path] = item.content
         if item.content.startswith(b"#!"):
             heads[path] = item.content[:256]
+        if wants_script(path, item.content):
+            scripts[path] = item.content
     facts = LayerFacts(
         diff_id="",
         size_bytes=sum(entry.size for entry in entries),
@@ -145,6 +148,7 @@ def layer(
         symbols=symbols,
         texts=texts,
         heads=heads,
+        scripts=scripts,
         unread=unread,
         notes=notes,
         coverage=coverage,

@@ -56,10 +56,10 @@ _HEAD = """\
 
 This page is written by `python -m tests.oracle.agreement [ROOT...]`, as root, from the roots of `tests/setup/roots.sh`. Every
 ELF file with an interpreter or a dynamic section is foretold from the layers, by what is behind `enoent ldd --all` and
-`enoent scan`, and asked of the root's own loader in a chroot: programs are started with their first instructions replaced by an exit (standard
-error, exit status, signal), and all files are listed, once with what is bound at start and once with everything bound (paths in
-order, names not found, versions, symbols). The loader itself and the vDSO, which every process has, are left out on both sides.
-A verdict *unknown* counts as a difference.
+`enoent scan`, and asked of the root's own loader in a chroot: programs are started with their first instructions replaced by
+an exit (standard error, exit status, signal), and all files are listed, once with what is bound at start and once with
+everything bound (paths in order, names not found, versions, symbols). The loader itself and the vDSO, which every process has,
+are left out on both sides. A verdict *unknown* counts as a difference.
 
 Loaders of other architectures run under qemu (i386 needs none), from the roots of `tests/setup/foreign.sh`; their mutilated
 forms are asked of a sample of their files. Addons of npm and PyPI are those of `tests/setup/addons.sh`, which were built for

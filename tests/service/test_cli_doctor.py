@@ -131,3 +131,20 @@ def test_programs_get_the_checks_as_json(enoent: Command) -> None:
         "told": "nothing to watch",
         "todo": "name `[[registries]]`, `[[docker]]` or `[[layouts]]`",
     }
+
+
+def test_each_hook_is_told_with_its_address_and_without_its_token(enoent: Command) -> None:
+    (enoent.home / "hook").write_text("only-the-registry-knows-it\n")
+    given = {
+        "registries": [{"host": "127.0.0.1:1", "name": "hub"}],
+        "hooks": [{"name": "hub", "registry": "hub", "sender": "harbor", "token": {"file": str(enoent.home / "hook")}}],
+    }
+    said = ask(enoent, **given)
+    assert "http://127.0.0.1:" in line(said, "hook hub")
+    assert "/hooks/hub with a token; it leads to looks at 127.0.0.1:1; only from this machine" in line(said, "hook hub")
+    assert "only-the-registry-knows-it" not in said.out
+    said = ask(enoent, **given, listen={"public_url": "https://enoent.example/"})
+    assert "✓ hook hub" in said.out
+    assert "https://enoent.example/hooks/hub" in line(said, "hook hub")
+    said = ask(enoent, **{**given, "registries": []})
+    assert "hooks[0].registry: 'hub' is no source" in line(said, "configuration")

@@ -76,7 +76,9 @@ async def test_growth_is_that_of_the_last_push(history: History) -> None:
         changes = await history.note([shown(starting(number, size_bytes=size))])
     assert changes[0].growth_bytes == -1000
     first = shown(starting(0))
-    assert await history.growths() == {(first.source, first.registry, "team/app", "1", "linux/amd64"): -1000}
+    [(name, change)] = (await history.last_changes()).items()
+    assert name == (first.source, first.registry, "team/app", "1", "linux/amd64")
+    assert (change.growth_bytes, change.new_rules) == (-1000, ())
 
 
 async def test_platforms_of_one_tag_have_histories_of_their_own(history: History) -> None:

@@ -142,7 +142,7 @@ def test_only_what_was_asked_for_is_told(tmp_path: Path) -> None:
             assert "will not start" in told[0]["text"]
 
 
-def test_growth_of_the_last_push_is_a_metric_and_survives_a_restart(tmp_path: Path) -> None:
+def test_growth_and_new_rules_of_the_last_push_are_metrics_and_survive_a_restart(tmp_path: Path) -> None:
     with receiving() as receiver:
         push(tmp_path, starts=True)
         with live(tmp_path, settings(tmp_path, receiver)) as daemon:
@@ -150,10 +150,16 @@ def test_growth_of_the_last_push_is_a_metric_and_survives_a_restart(tmp_path: Pa
             assert daemon.total("enoent_image_growth_bytes", repository="pay-app") is None
             push(tmp_path, starts=True, note="x" * 5000)
             daemon.until(lambda: daemon.total("enoent_image_growth_bytes", repository="pay-app") == 5000)
+            assert daemon.total("enoent_image_new_rules", repository="pay-app", rule="") == 0
             assert daemon.total("enoent_image_risk", repository="pay-app") == 0
             assert daemon.total("enoent_image_info", repository="pay-app", team="payments") == 1
+            push(tmp_path, starts=False, note="x" * 5000)
+            new = {"repository": "pay-app", "rule": "script.interpreter-absent"}
+            daemon.until(lambda: daemon.total("enoent_image_new_rules", **new) == 1)
+            grown = daemon.total("enoent_image_growth_bytes", repository="pay-app")
         with live(tmp_path, settings(tmp_path, receiver)) as daemon:
-            daemon.until(lambda: daemon.total("enoent_image_growth_bytes", repository="pay-app") == 5000)
+            daemon.until(lambda: daemon.total("enoent_image_new_rules", **new) == 1)
+            assert daemon.total("enoent_image_growth_bytes", repository="pay-app") == grown
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from analyzers.finding import Severity
 from service.secret import Secret
-from service.settings import ListenSettings, Settings, TokenSettings
+from service.settings import ListenSettings, MetricsSettings, Settings, TokenSettings
 from service.web import mask
 from tests.make.reports import failing, starting
 from tests.make.site import World
@@ -76,6 +79,66 @@ async def test_a_scrape_is_the_same_compressed_and_plain(client: TestClient) -> 
     packed = await answer.read()
     names = [{family.name for family in text_string_to_metric_families(raw.decode())} for raw in (plain, packed)]
     assert names[0] == names[1]
+
+
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+"""What Prometheus 2.42 sends."""
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        (PROMETHEUS, "application/openmetrics-text"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+        ("text/plain;version=0.0.4;q=0.9, application/openmetrics-text;q=0.5", "text/plain"),
+        ("application/openmetrics-text;q=0, */*", "text/plain"),
+        ("application/openmetrics-text;q=high", "text/plain"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/plain"),
+        ("*/*", "text/plain"),
+        ("", "text/plain"),
+    ],
+)
+async def test_a_scrape_has_the_form_that_is_asked_for(client: TestClient, accept: str, form: str) -> None:
+    answer = await client.get("/metrics", headers={"Accept": accept})
+    assert answer.content_type == form
+    assert answer.headers["Vary"] == "Accept, Accept-Encoding"
+    assert (await answer.text()).endswith("\n# EOF\n") == (form == "application/openmetrics-text")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity", "gzip;q=0"])
+async def test_both_forms_say_the_same(client: TestClient, world: World, encoding: str) -> None:
+    world.metrics.analysed("done", 2.0)
+    world.metrics.analysed('"odd"\n', 0.3)
+
+    async def samples(accept: str, families: Callable[[str], Iterable[Metric]]) -> dict[tuple[str, str], float]:
+        answer = await client.get("/metrics", headers={"Accept-Encoding": encoding, "Accept": accept})
+        assert answer.headers.get("Content-Encoding") == ("gzip" if encoding == "gzip" else None)
+        return {
+            (sample.name, str(sorted(sample.labels.items()))): sample.value
+            for family in families(await answer.text())
+            for sample in family.samples
+            if not sample.name.startswith("process_") and sample.name != "enoent_http_requests_total"
+        }
+
+    text = await samples("text/plain", text_string_to_metric_families)
+    assert await samples(PROMETHEUS, openmetrics.text_string_to_metric_families) == text
+    assert text["enoent_analysis_duration_seconds_bucket", "[('le', '2.5')]"] == 2
+
+
+async def test_an_excluded_image_is_counted_and_has_no_series_of_its_own(world: World) -> None:
+    settings = Settings(metrics=MetricsSettings(exclude=("registry.example.test/shop/re*", "elsewhere/*")))
+    async with TestClient(TestServer(world.app(settings=settings))) as client:
+        text = await (await client.get("/metrics")).text()
+        assert "shop/report" in await (await client.get("/")).text()
+    assert 'repository="shop/api"' in text
+    assert "shop/report" not in text
+    assert "enoent_fleet_excluded_images 1\n" in text
+    assert 'verdict="fails",reason="interpreter_absent"} 1\n' in text
+    [layers] = re.findall(r"^enoent_fleet_layers (\d+)$", text, re.MULTILINE)
+    assert int(layers) == 4
 
 
 async def test_every_answer_has_the_content_policy(client: TestClient) -> None:

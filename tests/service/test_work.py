@@ -98,6 +98,17 @@ async def test_pauses_double_up_to_the_longest_and_are_never_longer(work: Work, 
     assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
+async def test_who_waits_for_one_kind_is_not_woken_for_another(work: Work) -> None:
+    await work.submit("examine", "a", b"")
+    await work.submit("tell chat", "1", b"")
+    told = await work.lease(["tell chat"])
+    assert told is not None
+    await work.retry(told, "the receiver is down")
+    assert await work.next_due() == 0
+    assert await work.next_due(["tell chat"]) == 60
+    assert await work.next_due(["tell mail"]) is None
+
+
 async def test_the_other_side_s_wish_to_wait_is_heeded_up_to_an_hour(work: Work) -> None:
     await work.submit("examine", "a", b"")
     await work.retry(await leased(work), "rate limited", retry_after=1e9)

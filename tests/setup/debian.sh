@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages the tests need, when root and when something is missing.
 set -eu
-packages="binutils busybox-static chromium containerd docker-registry e2fsprogs g++ gcc golang-go iptables libc6-dev libcap2-bin libtree mmdebstrap musl musl-tools patchelf pax-utils prometheus prometheus-alertmanager runc rustc skopeo"
+packages="binutils busybox-static chromium containerd docker-registry e2fsprogs g++ gcc golang-go iptables libc6-dev libcap2-bin libtree mmdebstrap musl musl-tools openjdk-17-jdk-headless patchelf pax-utils prometheus prometheus-alertmanager runc rustc skopeo"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
