@@ -25,6 +25,7 @@ setup-tests: .venv/installed-dev
 	@tests/setup/roots.sh
 	@tests/setup/plugins.sh $(BIN)/python
 	@tests/setup/foreign.sh
+	@tests/setup/addons.sh $(BIN)/python
 	@tests/setup/dotnet.sh $(BIN)/python
 	@tests/setup/entrypoints.sh $(BIN)/python
 	@tests/setup/image.sh $(BIN)/python

@@ -118,7 +118,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One link of the start chain: the program looked up, a #! interpreter, PT_INTERP, a library wanted."""
 
     action: str
-    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `user`, `workdir`, `script`,
+    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `dlopen`, `user`, `workdir`, `script`,
     `module`, `jar`, `runtime`, `class`, `framework`, `application`."""
     wanted: str
     by: str = ""

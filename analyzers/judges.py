@@ -22,6 +22,7 @@ from analyzers.finding import Content, Finding, LayerSummary, Reason, Report, Se
 from analyzers.health import health_findings
 from analyzers.java import java_findings
 from analyzers.linkage import explain
+from analyzers.load_findings import dlopen_findings, host_assumptions, host_findings
 from analyzers.loader import LoadResult
 from analyzers.needs import find_needs
 from analyzers.node import judge_node
@@ -143,7 +144,11 @@ def judge_image(
         doubles=weights.doubles,
         complete=not incomplete,
         incomplete=incomplete,
-        assumptions=(*_ASSUMPTIONS, *dict.fromkeys(start.assumptions), *_in_place(layers)),
+        assumptions=(
+            *_ASSUMPTIONS,
+            *dict.fromkeys((*start.assumptions, *host_assumptions(start.loaded))),
+            *_in_place(layers),
+        ),
         versions={judge.name: str(judge.version) for judge in JUDGES},
         profile=str(profile),
     )
@@ -205,6 +210,8 @@ def _loader_findings(start: Start) -> Iterator[Finding]:
         yield Finding(rule.id, rule.severity, show(line), why=rule.why, remedies=(rule.remedy,))
     if start.loaded.ok:
         yield from _later_findings(start.loaded)
+        yield from host_findings(start.loaded)
+        yield from dlopen_findings(start.loaded)
 
 
 def _later_findings(loaded: LoadResult) -> Iterator[Finding]:

@@ -38,7 +38,10 @@ GLIBC_LOADERS: dict[str, tuple[bytes, ...]] = {
     "s390x": (b"/lib/ld64.so.1",),
     "riscv64": (b"/lib/ld-linux-riscv64-lp64d.so.1", b"/lib/ld-linux-riscv64-lp64.so.1"),
     "loong64": (b"/lib64/ld-linux-loongarch-lp64d.so.1",),
-    "mips64le": (b"/lib64/ld.so.1",),
+    "mips": (b"/lib/ld.so.1", b"/lib/ld-linux-mipsn8.so.1"),
+    "mipsle": (b"/lib/ld.so.1", b"/lib/ld-linux-mipsn8.so.1"),
+    "mips64": (b"/lib64/ld.so.1", b"/lib64/ld-linux-mipsn8.so.1"),
+    "mips64le": (b"/lib64/ld.so.1", b"/lib64/ld-linux-mipsn8.so.1"),
 }
 MUSL_LOADERS: dict[str, tuple[bytes, ...]] = {
     "amd64": (b"/lib/ld-musl-x86_64.so.1",),
@@ -49,6 +52,11 @@ MUSL_LOADERS: dict[str, tuple[bytes, ...]] = {
     "s390x": (b"/lib/ld-musl-s390x.so.1",),
     "riscv64": (b"/lib/ld-musl-riscv64.so.1",),
     "loong64": (b"/lib/ld-musl-loongarch64.so.1",),
+    "ppc64": (b"/lib/ld-musl-powerpc64.so.1",),
+    "mips": (b"/lib/ld-musl-mips.so.1", b"/lib/ld-musl-mips-sf.so.1"),
+    "mipsle": (b"/lib/ld-musl-mipsel.so.1", b"/lib/ld-musl-mipsel-sf.so.1"),
+    "mips64": (b"/lib/ld-musl-mips64.so.1",),
+    "mips64le": (b"/lib/ld-musl-mips64el.so.1",),
 }
 _LIBRARY_FOLDERS = (
     b"/lib",

@@ -33,16 +33,26 @@ _ASSERT_LINES = ((2, 39, 106), (2, 36, 107), (2, 35, 106), (2, 33, 105), (2, 31,
 
 
 class Table:
-    """The symbols of one file, made ready once: what it wants, strong references only, and what it offers."""
+    """The symbols of one file, made ready once: what it wants, strong references only, and what it offers.
+
+    What it offers is unpacked when somebody asks: most files are plug-ins and programs, to which nobody comes for symbols.
+    """
 
     __slots__ = (
-        "_facts", "_offered", "at_once", "bare_offers", "calls", "copies", "ifuncs", "offers", "plt_names", "settled", "starts",
+        "_bare_offers", "_facts", "_offered", "_offers", "_other_names", "_versioned",
+        "at_once", "calls", "copies", "ifuncs", "plt_names", "settled", "size", "starts",
     )  # fmt: skip
 
     def __init__(self, facts: SymbolFacts, *, versioned: bool, got_first: bool = False) -> None:
         """`got_first`: the machine is MIPS."""
         self._facts = facts
+        self._versioned = versioned
         self._offered: dict[bytes, list[Offered]] | None = None
+        self._offers: set[tuple[bytes, bytes]] | None = None
+        self._bare_offers: set[bytes] | None = None
+        self._other_names: set[bytes] | None = None
+        self.size = len(facts.export_flags)
+        """How many definitions there are."""
         imports, flags = wanted_symbols(facts), facts.import_flags
         strong = [index for index in _look_ups(facts, got_first=got_first) if not flags[index] & _WEAK]
         self.copies = tuple(imports[index] for index in strong if flags[index] & _COPY)
@@ -54,12 +64,8 @@ class Table:
         """Bound at the first call, unless the object binds now."""
         self.at_once = tuple(imports[index] for index in strong if flags[index] & (_START | _CALL))
         """Both, as an object that binds now meets them."""
-        names, versions = offered_columns(facts)
-        self.offers = set(compress(zip(names, versions, strict=True), versions))
-        """References with a version that have a certain answer here; there may be others (see `satisfies`)."""
-        self.bare_offers = self._bare_offers(names, versioned=versioned)
-        """Names that answer references without a version."""
-        self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), facts.export_flags.translate(_IS_IFUNC)))
+        ifuncs = facts.export_flags.translate(_IS_IFUNC)
+        self.ifuncs = frozenset(compress(facts.export_names.split(b"\0"), ifuncs)) if 1 in ifuncs else frozenset[bytes]()
         self.plt_names = frozenset(facts.plt_names.split(b"\0")) if facts.plt_names else frozenset()
         """Undefined functions whose address is their PLT entry: they answer references that are no calls (G47)."""
         self.settled: dict[int, frozenset[Table]] = {}
@@ -70,11 +76,40 @@ class Table:
             self._offered = offered_symbols(self._facts)
         return self._offered
 
-    def _bare_offers(self, names: list[bytes], *, versioned: bool) -> set[bytes]:
+    @property
+    def offers(self) -> set[tuple[bytes, bytes]]:
+        """References with a version that have a certain answer here; there may be others (see `satisfies`)."""
+        if self._offers is None:
+            names, versions = offered_columns(self._facts)
+            self._offers = set(compress(zip(names, versions, strict=True), versions))
+        return self._offers
+
+    @property
+    def bare_offers(self) -> set[bytes]:
+        """Names that answer references without a version."""
+        if self._bare_offers is None:
+            self._bare_offers = self._find_bare_offers()
+        return self._bare_offers
+
+    def mentions(self, name: bytes) -> bool:
+        """Whether `name` may be defined; True where it is part of another. Costs a look through all the names."""
+        return name in self._facts.export_names
+
+    def defines(self, name: bytes) -> bool:
+        """Whether there is a definition of that name, of whatever version."""
+        if name in self.bare_offers:
+            return True
+        if self._other_names is None:
+            names = self._facts.export_names.split(b"\0") if self.size else []
+            self._other_names = set(names) - self.bare_offers if self._versioned else set()
+        return name in self._other_names
+
+    def _find_bare_offers(self) -> set[bytes]:
         """What check_match takes without a version (G48). Nearly all names have one definition; only the others are looked at
         one by one.
         """
-        if not versioned:
+        names = self._facts.export_names.split(b"\0") if self.size else []
+        if not self._versioned:
             return set(names)
         taken = list(compress(names, self._facts.export_flags.translate(_IS_DEFAULT)))
         bare = set(taken)
@@ -167,12 +202,14 @@ class Scope:
         self._objects = [each for each in objects if not each.faked]
         self._tables = {id(each): table for each, table in zip(objects, tables, strict=True)}
         self._present = {self._tables[id(each)] for each in self._objects}
+        self._choosing = [each for each in self._objects if self._tables[id(each)].ifuncs]
+        """Objects with functions that are chosen at run time: few."""
         self._release = release
         self._program = program
         self._bare = {name: each for each in reversed(self._objects) if not each.versioned for name in each.names}
         """Objects without a version table, by the names they go by."""
         # The objects that answer most come first: sets do not care for the order.
-        self._by_size = sorted(self._objects, key=lambda each: -len(self._tables[id(each)].bare_offers))
+        self._by_size = sorted(self._objects, key=lambda each: -self._tables[id(each)].size)
 
     def relocate(self, order: Iterable[Mapped], *, now: bool, own: Mapped, trace: bool = False) -> Bound:
         """Every object in relocation order; `own` is ld.so, which has relocated itself. With `trace` no code is run."""
@@ -213,9 +250,10 @@ class Scope:
         self, mapped: Mapped, references: Sequence[Reference], waiting: dict[int, Mapped], end: Sequence[Reference]
     ) -> Iterator[_Resolver]:
         """IFUNC symbols of objects that are not relocated yet, up to the reference `end`, in order (G54)."""
-        names = set[bytes]().union(*(self._tables[key].ifuncs for key, other in waiting.items() if other is not mapped))
-        if not names:
+        choosing = [each for each in self._choosing if each is not mapped and id(each) in waiting]
+        if not choosing:
             return
+        names = set[bytes]().union(*(self._tables[id(each)].ifuncs for each in choosing))
         for reference in references:
             if reference in end:
                 return
@@ -282,7 +320,7 @@ class Scope:
             if other is without:
                 continue
             table = self._tables[id(other)]
-            if reference.name in table.offered() and satisfies(table, reference, versioned=other.versioned, hidden=hidden):
+            if table.defines(reference.name) and satisfies(table, reference, versioned=other.versioned, hidden=hidden):
                 return table
             if data and reference.name in table.plt_names:
                 return table
@@ -294,9 +332,9 @@ class Scope:
             return b""
         for need in mapped.facts.verneed:
             bare = self._bare.get(need.file)
-            offered = self._tables[id(bare)].offered() if bare is not None else {}
-            for reference in references if offered else ():
-                if reference.version == need.version and reference.name in offered:
+            table = self._tables[id(bare)] if bare is not None else EMPTY
+            for reference in references if table.size else ():
+                if reference.version == need.version and table.defines(reference.name):
                     if self._provider(mapped, reference)[0] is not bare:
                         continue  # an object that comes earlier answers
                     line = next(line for major, minor, line in _ASSERT_LINES if self._release >= (major, minor))

@@ -23,7 +23,7 @@ from analyzers.loader.machines import EM_386, EM_486, EM_MIPS, EM_MIPS_RS3, EM_X
 from analyzers.loader.order import relocation_order
 from analyzers.loader.process import LoadedObject, LoadResult, Process
 from analyzers.loader.search import Origin, split_list
-from analyzers.loader.versions import Checked, check_versions, defined_versions
+from analyzers.loader.versions import Checked, VersionSets, check_versions, defined_versions, version_sets
 from analyzers.trail import layer_of, show_path
 
 OLDEST = (2, 31)
@@ -300,9 +300,15 @@ class Loading:
             chain.append(own)
 
     def _check_versions(self) -> Checked:
-        checked = check_versions(self._space.chain, self._space.listed, self._argv0, self._release)
+        checked = check_versions(self._space.chain, self._space.listed, self._argv0, self._release, self._version_sets)
         self._checked = checked
         return checked
+
+    def _version_sets(self, mapped: Mapped) -> VersionSets:
+        if mapped.node is None:
+            return version_sets(mapped.facts)
+        key = ("version sets", mapped.node.entry.sha256)
+        return self._process.rootfs.remember(key, lambda: version_sets(mapped.facts))
 
     def _order(self) -> list[Mapped]:
         original = self._release < (2, 36) or self._settings.original_sort
@@ -339,7 +345,10 @@ class Loading:
         tables = [self._table(mapped) for mapped in space.listed]
         scope = Scope(space.listed, tables, self._release, self._argv0)
         now = self._process.bind_now or self._settings.bind_now
-        bound = self._bound = scope.relocate(order, now=now, own=space.loader, trace=self._process.bind_now)
+        bound = scope.relocate(order, now=now, own=space.loader, trace=self._process.bind_now)
+        if space.assumed:
+            bound = bound._replace(unbound=(), later=())  # what is in the host's libraries nobody here can know
+        self._bound = bound
         self._lines += bound.warnings
         self._warnings += bound.warnings
         if bound.unbound:
@@ -381,7 +390,7 @@ class Loading:
             if last_words is not None:
                 self._lines.append(last_words)
             return self.result(crash="SIGABRT", wanted=self._space.path_of(running))
-        return self.result(ok=True)
+        return msgspec.structs.replace(self.result(ok=True), wished=tuple(self._space.wished()))
 
     def _second_loader(self) -> Mapped | None:
         """Another copy of ld.so that libc binds to before the real one: it was never set up, so the page size by which
@@ -390,8 +399,15 @@ class Loading:
         if self._release < (2, 34):
             return None
         listed, own = self._space.listed, self._space.loader
-        first = next((mapped for mapped in listed if _LOADER_DATA in self._table(mapped).offers), own)
+        first = next((mapped for mapped in listed if self._has_loader_data(mapped)), own)
         return None if first is own else first
+
+    def _has_loader_data(self, mapped: Mapped) -> bool:
+        if mapped.node is None:
+            return False
+        table = self._table(mapped)
+        key = ("loader data", mapped.node.entry.sha256)
+        return self._process.rootfs.remember(key, lambda: table.mentions(_LOADER_DATA[0]) and _LOADER_DATA in table.offers)
 
     # -- what is told --
 
@@ -426,6 +442,7 @@ class Loading:
             beyond=tuple(space.beyond),
             warnings=tuple(self._warnings),
             missing=tuple((show(name), show(path(mapped))) for name, mapped in space.missing),
+            assumed=tuple((show(name), show(path(mapped))) for name, mapped in space.assumed),
             unmet_versions=tuple(
                 (show(path(each.provider)), show(each.version), show(path(each.wanted_by))) for each in self._checked.unmet
             ),

@@ -9,8 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
+import msgspec
+
 from analyzers.facts import ElfFacts
-from analyzers.finding import Attempt, Outcome, Step, show
+from analyzers.finding import Attempt, Outcome, Reason, Step, show
+from analyzers.host_libraries import DRIVER, brought_by_host
+from analyzers.loader.dlopens import Wished, read_wishes, unfulfilled
 from analyzers.loader.glibc_open import Files, Opened
 from analyzers.loader.glibc_search import Search
 from analyzers.loader.linkmap import Crashed, Mapped, Signalled, Undecided
@@ -53,6 +57,8 @@ class Namespace:
         """Searches after the failure."""
         self.missing: list[tuple[bytes, Mapped]] = []
         """(name, who wants it) of every DT_NEEDED that cannot be loaded, the fatal one first."""
+        self.assumed: list[tuple[bytes, Mapped]] = []
+        """Likewise of libraries that the host brings."""
         self.found: dict[int, Attempt] = {}
         """By id of the object: the attempt that found it."""
         self._faked: dict[bytes, Mapped] = {}
@@ -189,7 +195,7 @@ class Namespace:
             except (Signalled, Crashed) as failure:
                 if tag == DT_AUXILIARY and isinstance(failure, Signalled) and not failure.immediate:
                     continue
-                found = self._fail(failure, name if tag == DT_NEEDED else text, mapped)
+                found = self._assume(failure, name, mapped) or self._fail(failure, name if tag == DT_NEEDED else text, mapped)
             if tag == DT_NEEDED:
                 if id(found) not in listed:
                     listed.add(id(found))
@@ -229,6 +235,20 @@ class Namespace:
         if self.failure is None:
             self.failure = failure
         self.missing.append((name, wanted_by))
+        return self._fake(name, wanted_by)
+
+    def _assume(self, failure: Signalled | Crashed, name: bytes, wanted_by: Mapped) -> Mapped | None:
+        """What stands for a library of the host's driver; None where it is not one, or where there is a file that is refused."""
+        absent = isinstance(failure, Signalled) and failure.reason is Reason.LIBRARY_ABSENT and not failure.immediate
+        if not absent or not brought_by_host(name):
+            return None
+        self.assumed.append((name, wanted_by))
+        steps = self.steps if self.failure is None else self.beyond
+        tried = Attempt("host", "", Outcome.SKIPPED, detail=f"the host's driver brings it ({DRIVER})")
+        steps[-1] = msgspec.structs.replace(steps[-1], ok=True, attempts=(*steps[-1].attempts, tried))
+        return self._fake(name, wanted_by)
+
+    def _fake(self, name: bytes, wanted_by: Mapped) -> Mapped:
         if name in self._faked:
             return self._faked[name]
         faked = Mapped(name, name, None, ElfFacts(file_size=0, ident=b"", bits=0, little=True), wanted_by, None)
@@ -236,6 +256,32 @@ class Namespace:
         self.chain.append(faked)
         self._faked[name] = faked
         return faked
+
+    # -- dl-open.c, as far as notes foretell it --
+
+    def wished(self) -> Iterator[Wished]:
+        """Sonames that objects will dlopen by their own notes and that are not to be had (R42). The last thing that is asked."""
+        for mapped in [each for each in self.listed if each.facts.dlopen_notes and not each.faked]:
+            for wish in read_wishes(mapped.facts.dlopen_notes):
+                trails = []
+                for soname in wish.sonames:
+                    trail = Trail()
+                    if brought_by_host(soname) or self._can_be_opened(soname, mapped, trail):
+                        break
+                    trails.append(trail.attempts())
+                else:
+                    yield unfulfilled(self.path_of(mapped), wish, trails[0])
+
+    def _can_be_opened(self, name: bytes, requester: Mapped, trail: Trail) -> bool:
+        if self._known(name) is not None:
+            return True
+        try:
+            self._search.find(name, requester, self.program, trail)
+        except (Signalled, Crashed):
+            return False
+        except Undecided:
+            return True  # a layer that was not read may have it
+        return True
 
     # -- the record --
 

@@ -7,11 +7,12 @@ Nothing stops at the first missing library: every one is told, then every symbol
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from analyzers.facts import ElfFacts
 from analyzers.finding import Attempt, Outcome, Reason, Step, show
+from analyzers.loader.dlopens import Wished, read_wishes, unfulfilled
 from analyzers.loader.musl_binding import MAX_LINES, Bound, bind, is_another_libc, near_misses, parse_version
 from analyzers.loader.musl_files import Mapped, fixed_range, map_file
 from analyzers.loader.musl_search import (
@@ -39,6 +40,7 @@ _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_PHDR = 1, 2, 6
 _PF_W = 2
 _DT_DEBUG, _DT_INIT_ARRAY = 21, 25
+_EM_MIPS = 8
 _ARCHITECTURES = {
     62: b"x86_64", 3: b"i386", 6: b"i386", 183: b"aarch64", 40: b"arm", 21: b"powerpc64", 20: b"powerpc", 22: b"s390x",
     243: b"riscv64", 258: b"loongarch64", 8: b"mips",
@@ -311,7 +313,28 @@ class Loading:
             objects=self._loaded(self.objects),
             steps=tuple(self.steps),
             unbound=tuple((each.shown, show(symbol), show(version)) for each, symbol, version in self.bound.unbound),
+            wished=tuple(self._wished()) if ok else (),
         )
+
+    def _wished(self) -> Iterator[Wished]:
+        """Sonames that objects will dlopen by their own notes and that are not to be had (R42). The last thing that is asked."""
+        for each in [each for each in self.objects if each.facts.dlopen_notes]:
+            for wish in read_wishes(each.facts.dlopen_notes):
+                trails = []
+                for soname in wish.sonames:
+                    trail = Trail()
+                    if self._can_be_opened(soname, each, trail):
+                        break
+                    trails.append(tuple(trail.attempts))
+                else:
+                    yield unfulfilled(each.name, wish, trails[0])
+
+    def _can_be_opened(self, name: bytes, asking: Object, trail: Trail) -> bool:
+        if is_reserved(name) or name in self._known:
+            return True
+        by_path = b"/" in name
+        opened = self.searcher.open_path(name, "path", trail) if by_path else self.searcher.search(name, asking, trail)[0]
+        return opened is not None or bool(self.searcher.unknown)
 
     def _loaded(self, objects: Sequence[Object]) -> tuple[LoadedObject, ...]:
         index = {id(each): at for at, each in enumerate(objects)}
@@ -340,8 +363,8 @@ def cannot_be_entered(program: Object) -> str:
 
 
 def dynamic_is_closed(facts: ElfFacts) -> bool:
-    """Whether DT_DEBUG stands in a segment that cannot be written."""
-    if all(tag != _DT_DEBUG for tag, _ in facts.tags):
+    """Whether DT_DEBUG stands in a segment that cannot be written; on MIPS another entry leads to a place for it."""
+    if facts.machine == _EM_MIPS or all(tag != _DT_DEBUG for tag, _ in facts.tags):
         return False
     at = next((each.vaddr for each in reversed(facts.segments) if each.type == _PT_DYNAMIC), 0)
     over = [each for each in facts.segments if each.type == _PT_LOAD and each.vaddr <= at < each.vaddr + each.memsz]

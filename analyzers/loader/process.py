@@ -13,6 +13,7 @@ import msgspec
 
 from analyzers.accounts import Credentials
 from analyzers.finding import Attempt, Reason, Step
+from analyzers.loader.dlopens import Wished
 from analyzers.profile import HostProfile
 from analyzers.rootfs import Node, Rootfs
 
@@ -84,6 +85,10 @@ class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """Searches for what comes after the library that ends it: the process never gets there, people want to know."""
     missing: tuple[tuple[str, str], ...] = ()
     """(name, object that wants it) of every library that cannot be loaded, the first being the one it ends with."""
+    assumed: tuple[tuple[str, str], ...] = ()
+    """(name, object that wants it) of libraries that are not in the image and that the host is taken to bring."""
+    wished: tuple[Wished, ...] = ()
+    """What objects will dlopen by their own notes and no library fulfils; filled in when all else is well."""
     warnings: tuple[bytes, ...] = ()
     """Those of `lines` that do not stop it."""
     unmet_versions: tuple[tuple[str, str, str], ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from analyzers.facts import SymbolFacts
@@ -24,6 +25,10 @@ class Reference(NamedTuple):
         return self.name + (b", version " + self.version if self.version else b"")
 
 
+_REFERENCE = partial(tuple.__new__, Reference)
+"""Reference._make without its Python frame: files have a hundred thousand of them."""
+
+
 class Offered(NamedTuple):
     """One definition of a name."""
 
@@ -36,7 +41,7 @@ def wanted_symbols(facts: SymbolFacts) -> list[Reference]:
     if not facts.import_flags:
         return []
     names, versions = facts.import_names.split(b"\0"), map(facts.versions.__getitem__, _indexes(facts.import_versions))
-    return list(map(Reference._make, zip(names, versions, strict=True)))
+    return list(map(_REFERENCE, zip(names, versions, strict=True)))
 
 
 def offered_columns(facts: SymbolFacts) -> tuple[list[bytes], list[bytes]]:

@@ -6,13 +6,30 @@ musl has no such check.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from analyzers.facts import ElfFacts
 from analyzers.loader.linkmap import Mapped, Signalled
 
 _ASSERT_LINE = {(2, 35): 204}
 _OLD_ASSERT_LINE = 205
+
+
+class VersionSets(NamedTuple):
+    """The version tables of one file, ready for the answer that nearly always comes: all is there."""
+
+    wanted: tuple[tuple[bytes, frozenset[bytes]], ...]
+    """By file."""
+    defined: frozenset[bytes]
+
+
+def version_sets(facts: ElfFacts) -> VersionSets:
+    wanted: dict[bytes, set[bytes]] = {}
+    for need in facts.verneed:
+        wanted.setdefault(need.file, set()).add(need.version)
+    defined = frozenset(each.version for each in facts.verdef)
+    return VersionSets(tuple((file, frozenset(versions)) for file, versions in wanted.items()), defined)
 
 
 class Unmet(NamedTuple):
@@ -35,7 +52,13 @@ class Checked(NamedTuple):
     fatal_by: Mapped | None = None
 
 
-def check_versions(chain: Sequence[Mapped], scope: Sequence[Mapped], program: bytes, release: tuple[int, int]) -> Checked:
+def check_versions(
+    chain: Sequence[Mapped],
+    scope: Sequence[Mapped],
+    program: bytes,
+    release: tuple[int, int],
+    sets: Callable[[Mapped], VersionSets],
+) -> Checked:
     """_dl_check_all_versions over the chain of objects; `scope` is the program's search list."""
     lines: list[bytes] = []
     warnings: list[bytes] = []
@@ -51,13 +74,25 @@ def check_versions(chain: Sequence[Mapped], scope: Sequence[Mapped], program: by
         # Only the program has a search list to fall back on.
         known = {**beside, **names} if not mapped.name else names
         try:
-            fatal = _check_object(mapped, known, program, release, lines, warnings, unmet)
+            met = _all_met(mapped, known, sets)
+            fatal = _check_object(mapped, known, program, release, lines, warnings, unmet, met=met)
         except Signalled as signalled:
             fatal = signalled.line(program)
         if fatal:
             lines.append(fatal)
             return Checked(tuple(lines), tuple(warnings), tuple(unmet), fatal, mapped)
     return Checked(tuple(lines), tuple(warnings), tuple(unmet))
+
+
+def _all_met(mapped: Mapped, known: Mapping[bytes, Mapped], sets: Callable[[Mapped], VersionSets]) -> bool:
+    """Whether every version is defined by the file that it is wanted from, so that there is nothing to say."""
+    if not mapped.facts.verneed:
+        return False
+    for file, versions in sets(mapped).wanted:
+        provider = known.get(file)
+        if provider is None or not versions <= sets(provider).defined:
+            return False
+    return True
 
 
 def check_opened(chain: Sequence[Mapped], opened: Sequence[Mapped], program: bytes, release: tuple[int, int]) -> bytes:
@@ -90,12 +125,14 @@ def _check_object(
     lines: list[bytes],
     warnings: list[bytes],
     unmet: list[Unmet],
+    *,
+    met: bool = False,
 ) -> bytes:
     """_dl_check_map_versions; gives the line that ends the process on the spot, if any."""
     facts = mapped.facts
     if facts.verneed_version != 1 and not facts.verneed:
         raise Signalled(mapped.shown(program), b"unsupported version %d of Verneed record" % facts.verneed_version)
-    for need in facts.verneed:
+    for need in () if met else facts.verneed:
         needed = known.get(need.file)
         if needed is None:
             line = _ASSERT_LINE[2, 35] if release >= (2, 35) else _OLD_ASSERT_LINE

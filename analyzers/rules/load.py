@@ -5,7 +5,7 @@ from __future__ import annotations
 from analyzers.finding import Reason, Severity
 from analyzers.rules.rule import Rule
 
-_F, _L, _W = Severity.FATAL, Severity.LATER, Severity.WARNING
+_F, _L, _W, _I = Severity.FATAL, Severity.LATER, Severity.WARNING, Severity.INFO
 
 TABLE = (
     Rule(
@@ -109,5 +109,39 @@ TABLE = (
         "The line shown is printed at every start.",
         "Remove the cause, for example a preload of a file that does not exist.",
         "G38, G43",
+    ),
+    Rule(
+        "load.host-library",
+        _I,
+        "A library comes from the host",
+        "It belongs to the host's driver and is mounted into containers that ask for it; an image must not have it. Where the "
+        "container is started without (docker run --gpus, a device plug-in), the loader does not find it.",
+        "Start the container with the GPU it needs.",
+        "failures 50",
+    ),
+    Rule(
+        "load.host-library-copied",
+        _W,
+        "The image has a copy of the host's driver",
+        "The library must be of the same release as the kernel module of the host. A copy in the image is used in its place, or "
+        "beside others of another release.",
+        "Remove the copy; the container toolkit of the host brings the right one.",
+        "failures 50",
+    ),
+    Rule(
+        "load.dlopen-required-absent",
+        _L,
+        "A library that is opened while the program runs is missing",
+        "The object says by a note (.note.dlopen) that it cannot do without the library, which it opens by itself.",
+        "Install the package that has the library.",
+        "R42",
+    ),
+    Rule(
+        "load.dlopen-absent",
+        _I,
+        "A library for an optional feature is missing",
+        "The object says by a note (.note.dlopen) that it opens the library by itself when it is there.",
+        "Install the package that has the library where the feature is wanted.",
+        "R42",
     ),
 )  # fmt: skip

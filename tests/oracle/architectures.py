@@ -61,8 +61,8 @@ ARCHITECTURES = {
 """By Debian's name; the roots are .cache/roots/NAME.tar."""
 
 
-def run_on(architecture: Architecture, root: Path, jobs: Sequence[Job]) -> list[Ended]:
-    """The jobs inside the root, by an emulator where the kernel cannot. Raises ToolAbsent."""
+def run_on(architecture: Architecture, root: Path, jobs: Sequence[Job], options: Sequence[bytes] = ()) -> list[Ended]:
+    """The jobs inside the root, by an emulator (with these options) where the kernel cannot. Raises ToolAbsent."""
     if not architecture.qemu:
         return run_inside(root, jobs)
     emulator = CACHE / "qemu/usr/bin" / architecture.qemu
@@ -71,12 +71,12 @@ def run_on(architecture: Architecture, root: Path, jobs: Sequence[Job]) -> list[
     place = root / _EMULATOR.decode().lstrip("/")
     shutil.copy2(emulator, place)
     try:
-        return run_inside(root, [_emulated(job) for job in jobs])
+        return run_inside(root, [_emulated(job, options) for job in jobs])
     finally:
         place.unlink()
 
 
-def _emulated(job: Job) -> Job:
+def _emulated(job: Job, options: Sequence[bytes]) -> Job:
     """The variables are set for the emulated program only."""
-    options = [word for item in job.env for word in (b"-E", item)]
-    return Job(_EMULATOR, (_EMULATOR, *options, b"-0", job.argv[0], job.path, *job.argv[1:]))
+    variables = [word for item in job.env for word in (b"-E", item)]
+    return Job(_EMULATOR, (_EMULATOR, *options, *variables, b"-0", job.argv[0], job.path, *job.argv[1:]))

@@ -50,12 +50,14 @@ class Difference(NamedTuple):
     real: object
 
 
-LISTING_GOES_ON, LISTING_REFUSED = "listing goes on", "listing refused"
+LISTING_GOES_ON, LISTING_REFUSED, EITHER_CRASH = "listing goes on", "listing refused", "one crash or another"
 LIMITS = {
     LISTING_GOES_ON: "After a library or a version that is missing a listing goes on to look up symbols, in objects that stand "
     "for nothing, and can even crash on them. A start ends before, and so does what is foretold: up to there it is compared.",
     LISTING_REFUSED: "A program that is started with more rights than its user has lists nothing: its loader ends at once with "
     "exit status 5 (G60). Its start is compared, and its listing with the start.",
+    EITHER_CRASH: "A loader over a C library of another release crashes by abort() or by a fault, as it happens (G55). A "
+    "container ends with exit status 139 in either case.",
 }
 """By name: where a real loader's listing is no witness, and why."""
 
@@ -163,7 +165,7 @@ def _differences(
         return
     rest = list(ends)
     if question.start is not None:
-        yield from _start_differences(path, question.start, rest.pop(0))
+        yield from _start_differences(path, question.start, rest.pop(0), limits)
     if question.family == "glibc" and rest[1].code == _REFUSED and not rest[1].err:
         limits[LISTING_REFUSED] += 1
         words = "\n".join(ends[0].lines) if ends[0].code != STARTED else ""
@@ -175,7 +177,7 @@ def _differences(
         yield from _musl_differences(path, listing, rest[0], question.jobs[-1].path)
 
 
-def _start_differences(path: str, start: Start, end: Ended) -> Iterator[Difference]:
+def _start_differences(path: str, start: Start, end: Ended, limits: Counter[str]) -> Iterator[Difference]:
     """A program that is started (O1)."""
     if start.state is State.UNKNOWN:
         yield Difference(path, "verdict", f"unknown: {start.why_unknown}", end.lines)
@@ -194,7 +196,9 @@ def _start_differences(path: str, start: Start, end: Ended) -> Iterator[Differen
     else:
         foretold = start.message.decode()
     real = end.code if end.code >= 0 else _signal(end.code)
-    if foretold != real:
+    if (foretold, real) == ("SIGABRT", "SIGSEGV"):
+        limits[EITHER_CRASH] += 1
+    elif foretold != real:
         yield Difference(path, "end", (foretold, lines), (real, end.lines))
     elif lines != end.lines and end.code >= 0:
         yield Difference(path, "lines", lines, end.lines)

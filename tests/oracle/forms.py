@@ -11,11 +11,14 @@ import os
 import random
 import shutil
 import subprocess
+import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from analyzers.facts import Kind
+from tests.make.elves import CACHE as ELVES
 from tests.make.elves import ToolAbsent
 from tests.make.layers import Item, file, program, symlink
 from tests.oracle.real_roots import NOTHING, Change, System, chosen
@@ -23,6 +26,7 @@ from tests.oracle.real_roots import NOTHING, Change, System, chosen
 CACHE = "etc/ld.so.cache"
 LOCAL = "usr/local/lib"
 OTHER = "opt/other"
+ADDONS = "opt/addons/"
 GLIBC_LOADER = "lib64/ld-linux-x86-64.so.2"
 MUSL_LOADER = "lib/ld-musl-x86_64.so.1"
 _GLIBC = (
@@ -142,6 +146,32 @@ def other_machine(system: System, others: Mapping[str, System], seed: random.Ran
     return Change({**change.items, **local})
 
 
+def addons(system: System, others: Mapping[str, System], seed: random.Random) -> Change:
+    """Native addons of npm and PyPI, built for either C library, each package with its own libraries beside them."""
+    folder = ELVES / "addons"
+    archives = sorted([*folder.glob("*/*.whl"), *folder.glob("npm/*.tgz")])
+    if not archives:
+        raise ToolAbsent("no archives in .cache/addons: run tests/setup/addons.sh")
+    items: dict[str, Item] = {}
+    for archive in archives:
+        # Packages of npm that belong together find each other below one folder, as they do below node_modules.
+        scope, _, rest = archive.name.partition("-")
+        below = f"node_modules/@{scope}/{rest.rpartition('-')[0]}" if archive.suffix == ".tgz" else f"{archive.parent.name}"
+        items.update({f"{ADDONS}{below}/{name}": program(data, 0o755) for name, data in _elf_members(archive)})
+    return Change(items)
+
+
+def _elf_members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            members = [(name, wheel.read(name)) for name in wheel.namelist() if not name.endswith("/")]
+    else:
+        with tarfile.open(archive) as packed:
+            files = ((each.name.partition("/")[2], packed.extractfile(each)) for each in packed if each.isreg())
+            members = [(name, file.read()) for name, file in files if file is not None]
+    return ((name, data) for name, data in members if data.startswith(b"\x7fELF"))
+
+
 FORMS: dict[str, Form] = {
     "whole": whole,
     "libraries lost": libraries_lost,
@@ -156,7 +186,10 @@ FORMS: dict[str, Form] = {
     "programs of the other libc's system": foreign_objects,
     "programs of the other libc's system, with a loader": foreign_objects_with_loader,
     "libraries of another machine": other_machine,
+    "addons of npm and PyPI": addons,
 }
+FOCUS = {"addons of npm and PyPI": ADDONS}
+"""Forms that are asked about files below one folder only."""
 FOREIGN_FORMS = (
     "whole",
     "libraries lost",
@@ -167,9 +200,9 @@ FOREIGN_FORMS = (
     "libraries of another machine",
 )
 """Those in which a system of another architecture is asked."""
+FOREIGN_ONLY = frozenset({"libraries of another machine"})
 DEBIAN_ONLY = frozenset(
     {
-        "libraries of another machine",
         "fresh cache",
         "no cache",
         "libraries of the other release",

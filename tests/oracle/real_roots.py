@@ -27,7 +27,7 @@ from tests.make.layers import Item, tar_of
 from tests.oracle.architectures import AMD64, ARCHITECTURES, Architecture, run_on
 from tests.oracle.inside import Job
 
-DEBIANS = ("bookworm", "trixie")
+DEBIANS = ("bookworm", "trixie", "forky")
 ALPINE = "alpine"
 LDCONFIG = "/sbin/ldconfig"
 _CHUNK = 1 << 18
