@@ -118,8 +118,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One link of the start chain: the program looked up, a #! interpreter, PT_INTERP, a library wanted."""
 
     action: str
-    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `dlopen`, `user`, `workdir`, `script`,
-    `module`, `jar`, `runtime`, `class`, `framework`, `application`."""
+    """`lookup`, `exec`, `interpreter`, `loader`, `library`, `preload`, `version`, `symbol`, `dlopen`, `user`, `workdir`,
+    `script`, `module`, `jar`, `runtime`, `class`, `framework`, `application`."""
     wanted: str
     by: str = ""
     """Path of the object that wants it; empty for the image config."""
