@@ -8,25 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from analyzers.finding import Finding, show
-from analyzers.plugins import is_from_host
+from analyzers.host_libraries import brought_by_host, in_the_way
 from analyzers.rootfs import Rootfs
 from analyzers.rules import RULES
 from analyzers.trail import show_path
 
-_MEANT = (b"/stubs/", b"/compat/", b"cuda-compat")
 _SHOWN = 5
 
 
 def judge_driver(rootfs: Rootfs) -> Iterator[Finding]:
     """One finding for all of them."""
     sonames = {facts.soname for layer in rootfs.layers for facts in layer.elf.values() if facts.soname is not None}
-    if not any(is_from_host(name) for name in sonames):
+    if not any(brought_by_host(name) for name in sonames):
         return
     found = []
     for node in rootfs.elf_nodes():
         facts = rootfs.elf(node)
-        meant = any(each in b"/" + node.path for each in _MEANT)
-        if facts is not None and facts.soname is not None and is_from_host(facts.soname) and not meant:
+        if facts is not None and facts.soname is not None and brought_by_host(facts.soname) and in_the_way(node.path):
             found.append(node)
     if not found:
         return

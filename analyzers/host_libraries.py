@@ -20,8 +20,8 @@ _NAME = re.compile(
     rf"lib(?:cuda|cudadebugger|nvcuvid|nvoptix|dxcore|vdpau_nvidia|(?:GLX|EGL|GLESv1_CM|GLESv2)_nvidia|nvidia-(?:{_NVIDIA}))"
     r"\.so(?:\.\d+)*".encode()
 )
-_MEANT = (b"/compat/", b"/stubs/")
-"""Folders of CUDA's own packages: for newer CUDA on older drivers, and for linking."""
+_MEANT = (b"/compat/", b"/stubs/", b"cuda-compat")
+"""Places of CUDA's own packages: for newer CUDA on older drivers, and for linking."""
 
 
 def brought_by_host(name: bytes) -> bool:
@@ -29,9 +29,9 @@ def brought_by_host(name: bytes) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def is_copy(path: bytes) -> bool:
-    """Whether a driver's library lies at a path of the image where it stands in the way of the host's."""
-    return brought_by_host(path.rpartition(b"/")[2]) and not any(folder in path for folder in _MEANT)
+def in_the_way(path: bytes) -> bool:
+    """Whether a driver's library at this path of the image stands in the way of the host's."""
+    return not any(place in b"/" + path for place in _MEANT)
 
 
 def assumption(name: str) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from analyzers.finding import Finding, Step, show
-from analyzers.host_libraries import assumption, is_copy
+from analyzers.finding import Finding, Step
+from analyzers.host_libraries import assumption
 from analyzers.loader import LoadResult
 from analyzers.loader.dlopens import REQUIRED
 from analyzers.rules import RULES
-from analyzers.trail import show_path
 
 _SHOWN = 20
 
@@ -23,18 +22,12 @@ def host_assumptions(loaded: LoadResult | None) -> tuple[str, ...]:
 
 
 def host_findings(loaded: LoadResult) -> Iterator[Finding]:
-    """Libraries of the host's driver: those that are rightly not there, and copies that are."""
+    """Libraries of the host's driver that are rightly not there; copies that are there are driver.py's."""
     rule = RULES["load.host-library"]
     for name, by in dict(loaded.assumed).items():
         text = f"{name} is not in the image: the host's driver brings it"
         said = (assumption(name),)
         yield Finding(rule.id, rule.severity, text, by, why=rule.why, remedies=(rule.remedy,), assumptions=said)
-    rule = RULES["load.host-library-copied"]
-    for each in loaded.objects:
-        if each.node is not None and is_copy(each.path):
-            text = f"{show(each.path)} is a copy of what the host's driver brings"
-            path = show_path(each.node.path)
-            yield Finding(rule.id, rule.severity, text, path, each.node.layer, why=rule.why, remedies=(rule.remedy,))
 
 
 def dlopen_findings(loaded: LoadResult) -> Iterator[Finding]:

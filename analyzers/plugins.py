@@ -16,6 +16,7 @@ import msgspec
 from analyzers.accounts import Credentials
 from analyzers.facts import ElfFacts, Kind
 from analyzers.finding import Finding, Reason, Step, show
+from analyzers.host_libraries import brought_by_host
 from analyzers.loader.dlopen import Running, start_process
 from analyzers.loader.process import Dlopened, Process
 from analyzers.profile import HostProfile
@@ -23,8 +24,6 @@ from analyzers.rootfs import Node, Rootfs
 from analyzers.rules import RULES
 from analyzers.trail import show_path
 
-_HOST_PREFIXES = (b"libcuda.so", b"libcudadebugger.so", b"libnvidia-", b"libnvcuvid.so", b"libnvoptix.so", b"libGLX_nvidia.so")
-"""Of the driver, put into the container by the host (failures 50)."""
 _STACK = b"cannot enable executable stack"
 _MAX_SEARCHES = 64
 
@@ -129,9 +128,9 @@ class Host:
         if wants and wants != self.family:
             cause = Cause.GLIBC_ON_MUSL if wants == "glibc" else Cause.MUSL_ON_GLIBC
             return cause, f"It was built for {wants}, and the interpreter runs on {self.family}."
-        if opened.missing and all(is_from_host(name) for name in opened.missing):
+        if opened.missing and all(brought_by_host(name) for name in opened.missing):
             return Cause.HOST, f"{show(opened.missing[0])} belongs to the driver, which the host puts into the container."
-        missing = [name for name in opened.missing if not is_from_host(name)]
+        missing = [name for name in opened.missing if not brought_by_host(name)]
         places = [self._find(name) for name in missing]
         if missing and all(places):
             return Cause.ELSEWHERE, f"{show(missing[0])} lies at {show_path(places[0] or b'')}, where the loader does not look."
@@ -193,8 +192,3 @@ def libc_of(facts: ElfFacts) -> str:
         if name.startswith((b"libc.so.6", b"ld-linux")):
             return "glibc"
     return "glibc" if any(need.version.startswith(b"GLIBC_") for need in facts.verneed) else ""
-
-
-def is_from_host(name: bytes) -> bool:
-    """Whether a library belongs to a driver that container runtimes inject (failures 50)."""
-    return name.startswith(_HOST_PREFIXES)

@@ -59,6 +59,8 @@ class Namespace:
         """(name, who wants it) of every DT_NEEDED that cannot be loaded, the fatal one first."""
         self.assumed: list[tuple[bytes, Mapped]] = []
         """Likewise of libraries that the host brings."""
+        self.trusts_host = True
+        """A start relies on the host's libraries; a dlopen that wants one is told as it ends without."""
         self.found: dict[int, Attempt] = {}
         """By id of the object: the attempt that found it."""
         self._faked: dict[bytes, Mapped] = {}
@@ -160,6 +162,7 @@ class Namespace:
         other = copy.copy(self)
         other.chain, other.listed = list(self.chain), list(self.listed)
         other.steps, other.beyond, other.missing = [], [], []
+        other.trusts_host = False
         other.found, other._faked, other._inodes = dict(self.found), {}, dict(self._inodes)
         other._called = {name: list(called) for name, called in self._called.items()}
         other._ledger = Ledger()
@@ -240,7 +243,7 @@ class Namespace:
     def _assume(self, failure: Signalled | Crashed, name: bytes, wanted_by: Mapped) -> Mapped | None:
         """What stands for a library of the host's driver; None where it is not one, or where there is a file that is refused."""
         absent = isinstance(failure, Signalled) and failure.reason is Reason.LIBRARY_ABSENT and not failure.immediate
-        if not absent or not brought_by_host(name):
+        if not absent or not self.trusts_host or not brought_by_host(name):
             return None
         self.assumed.append((name, wanted_by))
         steps = self.steps if self.failure is None else self.beyond

@@ -178,12 +178,4 @@ TABLE = (
         "K23, Linux security/commoncap.c",
         Reason.PERMISSION,
     ),
-    Rule(
-        "start.unlikely-arguments",
-        _I,
-        "The command is in shell form",
-        "A shell is started; what it does with its text is not foretold.",
-        'Use the exec form, for example CMD ["/app"].',
-        "C4",
-    ),
 )  # fmt: skip

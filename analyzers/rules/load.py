@@ -120,15 +120,6 @@ TABLE = (
         "failures 50",
     ),
     Rule(
-        "load.host-library-copied",
-        _W,
-        "The image has a copy of the host's driver",
-        "The library must be of the same release as the kernel module of the host. A copy in the image is used in its place, or "
-        "beside others of another release.",
-        "Remove the copy; the container toolkit of the host brings the right one.",
-        "failures 50",
-    ),
-    Rule(
         "load.dlopen-required-absent",
         _L,
         "A library that is opened while the program runs is missing",

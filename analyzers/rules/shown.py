@@ -58,7 +58,6 @@ SHOWN: dict[str, Shown] = {
     "path.is-directory": Shown('exec: "/app": is a directory', "kind of the path"),
     "path.not-executable": Shown('exec: "/entrypoint.sh": permission denied', "mode of the file"),
     "file.capabilities-not-granted": Shown("exec /usr/bin/ping: operation not permitted", "security.capability of the file"),
-    "start.unlikely-arguments": Shown("The command is in shell form", "Entrypoint and Cmd of the config"),
     "script.no-interpreter-line": Shown("exec /entrypoint.sh: exec format error", "first bytes of the file"),
     "script.bad-interpreter-line": Shown("exec /entrypoint.sh: exec format error", "first 256 bytes of the file"),
     "script.crlf": Shown("exec /entrypoint.sh: no such file or directory", "carriage return at the end of the #! line"),
@@ -168,6 +167,18 @@ SHOWN: dict[str, Shown] = {
         'error: failed switching to "app": operation not permitted', "arguments of the wrapper; User of the config"
     ),
     "health.command-absent": Shown("curl: not found", _HEALTH),
+    "health.fails": Shown('exec: "/check": permission denied', _HEALTH),
+    "supervisor.command-unusable": Shown(
+        "program:web: can't find command '/usr/bin/gunicorn'",
+        "supervisord's configuration files; PATH; paths of the merged layers",
+    ),
+    "load.host-library": Shown("libcuda.so.1 is not in the image: the host's driver brings it", _SEARCH),
+    "load.dlopen-required-absent": Shown(
+        "libsystemd.so.0 is required and not in the image", f".note.dlopen of the start chain; {_SEARCH}"
+    ),
+    "load.dlopen-absent": Shown(
+        "libbpf.so.1 is suggested for bpf and not in the image", f".note.dlopen of the start chain; {_SEARCH}"
+    ),
     "health.shell-absent": Shown("/bin/sh: no such file or directory", _HEALTH),
     "size.unstripped": Shown("18.3 MB: debug information and symbols", "section and program headers of ELF files"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analyzers.finding import Report, Severity, State
-from analyzers.host_libraries import brought_by_host, is_copy
+from analyzers.host_libraries import brought_by_host, in_the_way
 from analyzers.judges import judge_image
 from analyzers.oci import ImageConfig, Platform
 from tests.conftest import absent
@@ -65,7 +65,7 @@ def test_f50_a_copy_in_the_image_is_the_fault() -> None:
     assert made.verdict.state is State.STARTS
     assert ASSUMED not in made.assumptions
     assert [(each.rule, each.severity, each.subject) for each in made.findings] == [
-        ("load.host-library-copied", Severity.WARNING, "/usr/lib/libcuda.so.1")
+        ("image.driver-library", Severity.WARNING, "/usr/lib/libcuda.so.1")
     ]
 
 
@@ -100,6 +100,6 @@ def test_f50_names_that_an_image_has_to_bring(name: str) -> None:
 
 
 def test_f50_folders_that_are_meant_for_a_copy() -> None:
-    assert is_copy(b"/usr/lib/x86_64-linux-gnu/libcuda.so.1")
-    assert not is_copy(b"/usr/local/cuda/compat/libcuda.so.1")
-    assert not is_copy(b"/usr/local/cuda/lib64/stubs/libcuda.so")
+    assert in_the_way(b"/usr/lib/x86_64-linux-gnu/libcuda.so.1")
+    assert not in_the_way(b"/usr/local/cuda/compat/libcuda.so.1")
+    assert not in_the_way(b"/usr/local/cuda/lib64/stubs/libcuda.so")
