@@ -7,7 +7,7 @@ the loader's is analyzers.loader. Says what happens, not what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -163,17 +163,20 @@ def _load(context: _Context, base: Start, steps: list[Step], executed: Execution
         return _go_on(context, base, steps, executed, left)
     result = load_program(context.rootfs, executed, context.env, context.cwd, context.profile)
     steps.extend(result.steps)
+    asking = context.rootfs.resolve(result.wanted_by, cwd=context.cwd).node if result.wanted_by else None
+    subject = base.subject if asking is None else asking.path
+    line = next((line for line in result.lines if line not in result.warnings), b"")
+    failing = [step for step in result.steps if not step.ok]
+    if result.ok is False and not result.crash and may_undo(context.writes, (), failing, context.cwd):
+        return _started(_noted(base, (), (_may_fail(line, subject, failing),), ()), steps)
     base = msgspec.structs.replace(base, loaded=result, lines=(*base.lines, *result.lines))
     if result.ok is None:
         return _unknown(base, steps, result.unknown or "the loader's part could not be decided")
     if result.ok:
         return _go_on(context, base, steps, executed, left)
-    asking = context.rootfs.resolve(result.wanted_by, cwd=context.cwd).node if result.wanted_by else None
-    subject = base.subject if asking is None else asking.path
     base = msgspec.structs.replace(base, subject=subject, culprit=result.wanted)
     if result.crash:
         return _end(base, steps, Stage.CRASH, "load.crash", exit_code=SIGNAL_EXIT.get(result.crash, 139))
-    line = next((line for line in result.lines if line not in result.warnings), b"")
     return _end(base, steps, Stage.LOAD, "load.refused", message=line, exit_code=result.exit_code)
 
 
@@ -187,9 +190,8 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
         return _started(base, steps)
     if isinstance(done, Following):
         return _follow(context, base, steps, done, left)
-    if isinstance(done, Refusal) and may_undo(context.writes, done, context.cwd):
-        words = "unless what runs before makes it: " + show(done.message or done.lines[0])
-        base = _noted(base, (), (Remark("shell.may-fail", words, show_path(done.subject), done.steps),), done.assumptions)
+    if isinstance(done, Refusal) and may_undo(context.writes, (done.culprit, b"/" + done.subject), done.steps, context.cwd):
+        base = _noted(base, (), (_may_fail(done.message or done.lines[0], done.subject, done.steps),), done.assumptions)
         return _started(base, steps)
     steps.extend(done.steps)
     base = msgspec.structs.replace(base, subject=done.subject or base.subject, culprit=done.culprit)
@@ -198,6 +200,11 @@ def _go_on(context: _Context, base: Start, steps: list[Step], executed: Executio
         base = msgspec.structs.replace(base, refusal=done)
         return _end(base, steps, Stage.STARTED, done.cause, message=done.message or done.lines[0], exit_code=done.exit_code)
     return _execute_next(context, base, steps, done, left)
+
+
+def _may_fail(line: bytes, subject: bytes, steps: Iterable[Step]) -> Remark:
+    """A failure that what runs before may prevent."""
+    return Remark("shell.may-fail", "unless what runs before makes it: " + show(line), show_path(subject), tuple(steps))
 
 
 def _noted(base: Start, lines: tuple[bytes, ...], remarks: tuple[Remark, ...], assumptions: tuple[str, ...]) -> Start:

@@ -6,9 +6,10 @@ Knows programs by the names of their files, one row of the table each; claims no
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from analyzers.finding import Step
 from analyzers.handover.dotnet import is_own_host, start_dotnet, start_own_host
 from analyzers.handover.env import Env
 from analyzers.handover.java import start_java
@@ -88,10 +89,12 @@ def hand_over(place: Surroundings, executed: Execution, family: str) -> Followin
     return None
 
 
-def may_undo(writes: Writes, refusal: Refusal, cwd: bytes) -> bool:
-    """Whether what was written before may be what the program gives up for want of."""
+def may_undo(writes: Writes, wanted: Iterable[bytes], steps: Iterable[Step], cwd: bytes) -> bool:
+    """Whether what was written before may be what is wanted, or lie where it was looked for."""
     if not writes.paths:
         return writes.anywhere
-    looked_at = [each.path.encode("utf-8", "surrogateescape") for step in refusal.steps for each in step.attempts]
-    wanted = [posixpath.join(cwd, refusal.culprit), b"/" + refusal.subject, *looked_at]
-    return any(writes.near(path) or any(each.startswith(path) for each in writes.paths) for path in wanted if path != b"/")
+    looked_at = [each.path.encode("utf-8", "surrogateescape") for step in steps for each in step.attempts]
+    paths = [*(posixpath.join(cwd, each) for each in wanted), *looked_at]
+    return any(
+        writes.near(path) or any(each.startswith(path) for each in writes.paths) for path in paths if path not in (b"", b"/")
+    )

@@ -7,6 +7,10 @@ import pytest
 from analyzers.finding import Reason, Stage, State
 from analyzers.judges import judge_image
 from analyzers.oci import ImageConfig
+from tests.conftest import absent
+from tests.make.elves import ToolAbsent
+from tests.make.glibc_cases import LOADER, prog
+from tests.make.glibc_loaders import loader_of
 from tests.make.layers import program
 from tests.make.starts import tiny
 from tests.make.views import Item, file, folder, layer, script, symlink
@@ -130,6 +134,17 @@ def test_a_shell_is_asked_for_a_command_that_is_not_there() -> None:
     for options in ("-c", "-ec"):
         assert said(ENV, "bash", options, "/nope") == ("bash: line 1: /nope: No such file or directory", 127)
     assert said(ENV, "bash", "--login", "/nope") == ("bash: /nope: No such file or directory", 127)
+
+
+def test_a_library_that_the_script_may_have_installed_is_no_alarm() -> None:
+    try:
+        items = {**ENV, LOADER: loader_of("machine"), "app": prog("libgone.so"), "usr/bin/tool": TRUE, "bin/mkdir": TRUE}
+    except ToolAbsent as error:
+        absent(str(error))
+    lost = "/app: error while loading shared libraries: libgone.so: cannot open shared object file: No such file or directory"
+    assert said({**items, "x": script("#!/bin/sh\nmkdir -p /data\nexec /app\n")}) == (lost, 127)
+    assert said({**items, "x": script("#!/bin/sh\ntool install gone\nexec /app\n")}) == STARTED
+    assert said({**items, "x": script("#!/bin/sh\nmkdir -p /usr/lib/libgone.so\nexec /app\n")}) == STARTED
 
 
 def test_quotes_follow_a_locale_that_the_image_has() -> None:
