@@ -19,13 +19,13 @@ def results() -> list[Result]:
         absent(str(error))
 
 
-def test_three_of_four_real_scripts_are_followed_to_their_end(
+def test_four_of_five_real_scripts_are_followed_to_their_end(
     results: list[Result], record_property: Callable[[str, object], None]
 ) -> None:
     reached = sum(each.seen for each in results)
     record_property("summary", f"entrypoints: {reached} of {len(results)} real scripts followed to the end")
     assert len(results) >= 30
-    assert reached >= 0.75 * len(results)
+    assert reached >= 0.8 * len(results)
 
 
 def test_no_real_script_is_foretold_to_fail(results: list[Result]) -> None:
