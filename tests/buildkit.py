@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import select
 import socket
 import ssl
 import subprocess
@@ -143,11 +144,7 @@ class Standalone:
             inner = self._context.wrap_socket(client, server_side=True) if self._context else client
             with inner, upgraded(self.engine.socket) as server:
                 self._connections |= {inner, server}
-                inner.settimeout(0.05 if self._context else None)
-                back = threading.Thread(target=_pump, args=(server, inner), daemon=True)
-                back.start()
                 _pump(inner, server)
-                back.join()
 
     def close(self) -> None:
         if self._listener is not None:
@@ -160,18 +157,22 @@ class Standalone:
         self._connections.clear()
 
 
-def _pump(here: socket.socket, there: socket.socket) -> None:
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    """Both ways by one thread: a socket with TLS is not for two."""
+    ends = {one: other, other: one}
     with contextlib.suppress(OSError):
         while True:
-            try:
-                piece = here.recv(1 << 16)
-            except TimeoutError:
-                continue  # a socket with TLS is read and written by turns
-            if not piece:
-                break
-            there.sendall(piece)
-    with contextlib.suppress(OSError):
-        there.shutdown(socket.SHUT_RDWR)
+            waiting = [each for each in ends if isinstance(each, ssl.SSLSocket) and each.pending()]
+            for each in waiting or select.select(list(ends), [], [])[0]:
+                each.settimeout(0.05)  # what is readable below TLS need not be a piece above it
+                try:
+                    piece = each.recv(1 << 16)
+                except TimeoutError:
+                    continue
+                if not piece:
+                    return
+                ends[each].settimeout(None)
+                ends[each].sendall(piece)
 
 
 @contextlib.contextmanager

@@ -126,13 +126,14 @@ class Channel:
 
     def failure(self, error: Any) -> SourceError:
         """What the other side, or the way to it, said."""
-        status, said = error.code(), str(error.details() or "")[:300]
+        status, said = error.code(), str(error.details() or "")
         code = _CODES.get(status, "unreachable")
         if status is grpc.StatusCode.UNAVAILABLE and "handshake" in said.lower():
             code = "tls"
         if status is grpc.StatusCode.UNAVAILABLE and "last error: " in said:
             # All the stages of a connection stand there; the last says what was met.
             said = f"nobody answers at {self._target}: {said.rpartition(': ')[2]}"
+        said = said[:300]
         final = code in ("not-found", "unsupported", "manifest-too-large")
         return SourceError(f"{self.who}: {said or status.name.lower()}", temporary=not final, code=code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 import signal
 from pathlib import Path
@@ -147,7 +148,7 @@ def shown(report: Any, *silences: SilenceSettings, repository: str = "shop/repor
 
 
 def samples(shown_row: FleetRow, name: str) -> list[str]:
-    plain = render(1, [shown_row], 10_000).plain.decode()
+    plain = gzip.decompress(render(1, [shown_row], 10_000).zipped).decode()
     return [line for line in plain.splitlines() if line.startswith(name + ("{" if "{" not in name else ""))]
 
 
