@@ -93,7 +93,6 @@ ROWS = (
     _d("maven", "/usr/share/maven/bin/mvnDebug"),
     _d("plantuml", "/usr/bin/plantuml"),
     _d("postgresql-common", "/usr/bin/pg_config"),
-    _d("rabbitmq-server", "/usr/lib/rabbitmq/bin/rabbitmq-server"),
     _d("rhino", "/usr/bin/rhino"),
     _d("tomcat10-common", "/usr/share/tomcat10/bin/catalina.sh", "run"),
     _d("tomcat10-common", "/usr/share/tomcat10/bin/version.sh"),
@@ -156,7 +155,8 @@ def result_of(row: Row) -> Result:
 
 def _resolved(path: str) -> str:
     real = (ROOT / path.lstrip("/")).resolve()
-    return "/" + str(real.relative_to(ROOT)) if real.is_relative_to(ROOT) else path
+    root = ROOT.resolve()
+    return "/" + str(real.relative_to(root)) if real.is_relative_to(root) else path
 
 
 def page(results: list[Result]) -> str:
