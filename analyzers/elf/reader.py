@@ -131,10 +131,7 @@ class ElfReader:
             block = bytes(chunk[at : at + BLOCK_BYTES])
             self.feed_block(block)
             if self.marks is not None and self.layout is not None:
-                if any(segment.type == PT_INTERP for segment in self.segments):
-                    self.marks = None
-                else:
-                    self.marks.see(block)
+                self.marks.see(block)
 
     def leave_out(self, count: int) -> None:
         """So many bytes do not come. Only where the file is not to be known whole."""
@@ -186,6 +183,8 @@ class ElfReader:
                 return
             self.segments = read_segments(file, header, layout, ignored)
             self.layout = layout
+            if header.entry == 0 or any(segment.type == PT_INTERP for segment in self.segments):
+                self.marks = None  # a library, which nothing enters, or a program with a loader
             self.plan = join_ranges([*header_ranges(self.size, header, layout, self.segments), *self.known])
             at = dynamic_range(Memory(file, self.segments, layout.bits), self.segments)
             self.due = min(at[1], self.size) if at else 0
