@@ -212,8 +212,8 @@ def _follow_pth(rootfs: Rootfs, sites: list[bytes]) -> tuple[list[bytes], str]:
         node = rootfs.resolve(site).node
         if node is None:
             continue
-        for file in rootfs.starting(node.path + b"/", b".pth"):
-            if file.path.count(b"/") != node.path.count(b"/") + 1:
+        for file in rootfs.children(node.path):
+            if not file.path.endswith(b".pth"):
                 continue
             text = rootfs.text(file)
             if text is None:
