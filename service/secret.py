@@ -5,6 +5,8 @@ The value never stands in the configuration file, in a log, in an exception or i
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -82,3 +84,16 @@ class SecretFrom(msgspec.Struct, frozen=True, omit_defaults=True):
         if not text:
             raise SettingsError(f"{key}.file: {self.file} is empty")
         return Secret(text)
+
+
+def token_in(header: str) -> str:
+    """The token in `Bearer TOKEN` or, as the password, in `Basic ...`; empty where there is neither."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -8,8 +8,6 @@ and no cookie.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -45,6 +43,7 @@ from service.routes import (
     problem,
 )
 from service.running import Running
+from service.secret import token_in
 
 log = structlog.get_logger()
 
@@ -276,7 +275,7 @@ def _check_access(access: Access, route: Route, request: web.Request) -> None:
         challenge = {"WWW-Authenticate": 'Bearer realm="enoent"'}
     if len(given) != 1:
         raise Refused(401, "exactly one token is needed", challenge)
-    digest = hashlib.sha256(_token_of(given[0]).encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(token_in(given[0]).encode("utf-8", "surrogateescape")).hexdigest()
     scopes: frozenset[str] | None = None
     for token in access.tokens:
         if hmac.compare_digest(token.sha256, digest):
@@ -285,15 +284,3 @@ def _check_access(access: Access, route: Route, request: web.Request) -> None:
         raise Refused(401, "this token is not known", challenge)
     if route.scope not in scopes and "admin" not in scopes:
         raise Refused(403, f"this token may not {route.scope}")
-
-
-def _token_of(header: str) -> str:
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return ""
-    try:
-        return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""

@@ -8,8 +8,6 @@ transaction holds the sender's own names of its deliveries and the hints as rows
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import hmac
 import time
@@ -32,7 +30,7 @@ from service.ledger import Ledger
 from service.metrics import Metrics
 from service.routes import Refused, json_response
 from service.schema import DELIVERY
-from service.secret import Secret
+from service.secret import Secret, token_in
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -181,7 +179,7 @@ class Receiving:
             if len(stated) > 1:
                 raise Refused(401, "exactly one token is needed")
             for value in stated:
-                given += [value, _of_scheme(value)]
+                given += [value, token_in(value)]
         if not sum(hmac.compare_digest(_sha256(each), hook.token.sha256) for each in given):
             raise Refused(401, "this token is not known")
 
@@ -292,16 +290,3 @@ def _check_signature(hook: Hook, request: web.Request, raw: bytes) -> None:
 def _sha256(text: str) -> str:
     """What is compared in place of a text: of one length, and plain ASCII whatever a header held."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _of_scheme(header: str) -> str:
-    """The token in `Bearer TOKEN` or, as the password, in `Basic ...`."""
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return ""
-    try:
-        return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
