@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -106,15 +107,15 @@ def _together(outcomes: Sequence[Outcome], missing: Sequence[tuple[Missing, ...]
         if isinstance(each, Launched):
             launched.setdefault((each.executed.subject, each.executed.argv, each.executed.script), each)
     programs = tuple(launched.values())
-    rest = {"gave_up": gave_up, "missing": everywhere, "ways": len(outcomes)}
+    survey = functools.partial(Survey, gave_up=gave_up, missing=everywhere, ways=len(outcomes))
     lost = next((each for each in outcomes if isinstance(each, Lost)), None)
     if lost is not None:
-        return Survey(lost, programs, failures, **rest)  # type: ignore[arg-type]
+        return survey(lost, programs, failures)
     others = next((each for each in outcomes if isinstance(each, Ended | Stays)), None)
     if others is not None:
-        return Survey(others, programs, failures, **rest)  # type: ignore[arg-type]
+        return survey(others, programs, failures)
     if programs:
-        return Survey(programs[0], programs[1:], failures, **rest)  # type: ignore[arg-type]
+        return survey(programs[0], programs[1:], failures)
     if failures:
-        return Survey(failures[0], (), (), **rest)  # type: ignore[arg-type]
-    return Survey(gave_up[0], (), (), **rest)  # type: ignore[arg-type]
+        return survey(failures[0], (), ())
+    return survey(gave_up[0], (), ())
